@@ -11,8 +11,9 @@ import (
 )
 
 const (
-	closePatience = 2 * time.Second
-	ringSize      = 8 << 10
+	closePatience = 2 * time.Second        // for a worker told to end
+	exitPatience  = 500 * time.Millisecond // for one that closed its end
+	ringSize      = 8 << 10                // of standard error kept, in bytes
 )
 
 // child is a started process and what it wrote to its standard error.

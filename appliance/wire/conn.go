@@ -182,6 +182,10 @@ func (c *Conn) read() {
 	for {
 		f, err := readFrame(r)
 		if err != nil {
+			// A stream that ends is a worker about to exit: how it does so belongs in the fault.
+			if !errors.Is(err, errFrame) {
+				c.child.wait(exitPatience)
+			}
 			c.fail(fmt.Errorf("read answer: %w", err))
 			return
 		}
@@ -226,7 +230,7 @@ func (c *Conn) abandon(id uint64) {
 
 func (c *Conn) fail(cause error) { c.shut(cause, true) }
 
-// shut makes the Conn dead, once; the first cause is kept.
+// shut makes the Conn dead, once: what follows the first cause is its consequence.
 func (c *Conn) shut(cause error, kill bool) {
 	c.mu.Lock()
 	first := c.cause == nil
@@ -235,7 +239,7 @@ func (c *Conn) shut(cause error, kill bool) {
 		close(c.dead)
 	}
 	c.mu.Unlock()
-	if kill {
+	if first && kill {
 		c.child.kill()
 	}
 	if first {
