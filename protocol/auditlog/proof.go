@@ -48,19 +48,27 @@ func ProveInclusion(size, index int64, reader HashReader) ([][]byte, error) {
 	return encodeProof(proof), nil
 }
 
-// CheckInclusion verifies that the encoded leaf is the one with this index, counted from 0, under the checkpoint.
-func CheckInclusion(proof [][]byte, under Checkpoint, index int64, leaf []byte) error {
+// CheckInclusion returns the leaf that is encoded in data, once it is proved to be the one with this index, counted from
+// 0, under the checkpoint. It refuses what ParseLeaf refuses.
+func CheckInclusion(proof [][]byte, under Checkpoint, index int64, data []byte) (Leaf, error) {
+	fail := func(why string) (Leaf, error) {
+		return Leaf{}, fmt.Errorf("leaf %d in a tree of size %d: %s: %w", index, under.Size, why, ErrProof)
+	}
 	if under.Size > MaxSize || index < 0 || index >= under.Size {
-		return fmt.Errorf("leaf %d in a tree of size %d: no such leaf: %w", index, under.Size, ErrProof)
+		return fail("no such leaf")
 	}
 	hashes, err := decodeProof(proof)
-	if err == nil {
-		err = tlog.CheckRecord(hashes, under.Size, under.Root, index, LeafHash(leaf))
-	}
 	if err != nil {
-		return fmt.Errorf("leaf %d in a tree of size %d: %w", index, under.Size, ErrProof)
+		return fail(err.Error())
 	}
-	return nil
+	if err := tlog.CheckRecord(hashes, under.Size, under.Root, index, LeafHash(data)); err != nil {
+		return fail("hashes do not lead to the root")
+	}
+	leaf, err := ParseLeaf(data)
+	if err != nil {
+		return Leaf{}, fmt.Errorf("leaf %d: %w", index, err)
+	}
+	return leaf, nil
 }
 
 // ProveConsistency makes the proof that the tree of size older begins the tree of size newer (RFC 6962 section 2.1.2).

@@ -1,0 +1,103 @@
+"""Decodes and verifies the vector on stdin by RFC 9162, C2SP tlog-checkpoint and log.md, with none of our code."""
+import base64, hashlib, json, sys
+import cbor2
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+unhex, sha = bytes.fromhex, lambda *parts: hashlib.sha256(b"".join(parts)).digest()
+node = lambda left, right: sha(b"\x01", left, right)
+
+
+def check(ok, what):
+    if not ok:
+        sys.exit("refused: " + what)
+
+
+def root_of(stack):  # stack: (leaves, hash), the largest subtree first
+    h = stack[-1][1]
+    for _, left in reversed(stack[:-1]):
+        h = node(left, h)
+    return h
+
+
+def append(stack, leaf_hash):
+    stack.append((1, leaf_hash))
+    while len(stack) > 1 and stack[-1][0] == stack[-2][0]:
+        (n, right), (_, left) = stack.pop(), stack.pop()
+        stack.append((2 * n, node(left, right)))
+
+
+def inclusion(proof, size, index, h):  # RFC 9162 section 2.1.3.2
+    fn, sn = index, size - 1
+    for p in proof:
+        check(sn > 0, "inclusion proof is too long")
+        if fn & 1 or fn == sn:
+            h = node(p, h)
+            while not fn & 1 and fn:
+                fn, sn = fn >> 1, sn >> 1
+        else:
+            h = node(h, p)
+        fn, sn = fn >> 1, sn >> 1
+    check(sn == 0, "inclusion proof is too short")
+    return h
+
+
+def consistency(proof, first, second, first_root):  # RFC 9162 section 2.1.4.2, 0 < first < second
+    proof = [first_root] + proof if first & (first - 1) == 0 else proof
+    fn, sn = first - 1, second - 1
+    while fn & 1:
+        fn, sn = fn >> 1, sn >> 1
+    fr = sr = proof[0]
+    for c in proof[1:]:
+        check(sn > 0, "consistency proof is too long")
+        if fn & 1 or fn == sn:
+            fr, sr = node(c, fr), node(c, sr)
+            while not fn & 1 and fn:
+                fn, sn = fn >> 1, sn >> 1
+        else:
+            sr = node(sr, c)
+        fn, sn = fn >> 1, sn >> 1
+    check(sn == 0, "consistency proof is too short")
+    return fr, sr
+
+
+def checkpoint(tree, origin, key):
+    text, blank, line = tree["checkpoint"].partition("\n\n")
+    want = "%s\n%d\n%s" % (origin, tree["size"], base64.b64encode(unhex(tree["root"])).decode())
+    check(text == want and line.startswith("— " + origin + " "), "checkpoint text")
+    signature = base64.b64decode(line.split(" ")[2], validate=False)
+    check(signature[:4] == sha(origin.encode(), b"\n\x01", key)[:4], "key id")
+    try:
+        Ed25519PublicKey.from_public_bytes(key).verify(signature[4:], (text + "\n").encode())
+    except InvalidSignature:
+        check(False, "checkpoint signature")
+
+
+v = json.load(sys.stdin)
+hashes = []
+for leaf in v["leaves"]:
+    data = unhex(leaf["leaf"])
+    body = sha(unhex(leaf["salt"]), unhex(leaf["body"])) if leaf["salt"] else bytes(32)
+    want = [leaf["kind"], leaf["time"], unhex(leaf["issuer"]), unhex(leaf["serial"]), leaf["status"], leaf["profile"], leaf["number"], body]
+    check(cbor2.loads(data) == want and cbor2.dumps(want, canonical=True) == data, "leaf %d" % len(hashes))
+    hashes.append(sha(b"\x00", data))
+    check(hashes[-1] == unhex(leaf["hash"]), "hash of leaf %d" % (len(hashes) - 1))
+known, newest = v["known"], v["newest"]
+for tree in known, newest:
+    stack = []
+    for h in hashes[: tree["size"]]:
+        append(stack, h)
+    check(root_of(stack) == unhex(tree["root"]), "root of %d" % tree["size"])
+    checkpoint(tree, "coldseal/" + v["genesis_digest"][:16], unhex(v["log_key"]))
+roots = unhex(known["root"]), unhex(newest["root"])
+index = v["inclusion_index"]
+check(inclusion([unhex(h) for h in v["inclusion"]], newest["size"], index, hashes[index]) == roots[1], "inclusion proof")
+check(consistency([unhex(h) for h in v["consistency"]], known["size"], newest["size"], roots[0]) == roots, "consistency proof")
+sizes = [1 << i for i in reversed(range(53)) if known["size"] >> i & 1]
+check(len(sizes) == len(v["range"] or []), "range proof has the wrong length")
+edge = [(n, unhex(h)) for n, h in zip(sizes, v["range"])]
+check(root_of(edge) == roots[0], "range proof does not lead to the known root")
+for h in hashes[known["size"] :]:
+    append(edge, h)
+check(root_of(edge) == roots[1], "range proof and leaves do not lead to the newest root")
+print("accepted")
