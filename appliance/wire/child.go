@@ -2,12 +2,15 @@ package wire
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"runtime"
 	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -25,6 +28,10 @@ type child struct {
 
 // startChild starts path and gives the parent's end of the socket pair.
 func startChild(path string, args []string, files []*os.File) (*child, *os.File, error) {
+	// What this process was itself started with, perhaps carelessly, is not for the worker to inherit.
+	if err := unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return nil, nil, fmt.Errorf("close on exec: %w", err)
+	}
 	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, nil, fmt.Errorf("socket pair: %w", err)

@@ -8,11 +8,14 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"coldseal/protocol/cose"
 )
@@ -27,6 +30,7 @@ const (
 	opRunning
 	opEnvironment
 	opExtra
+	opDescriptors
 )
 
 type text struct {
@@ -104,6 +108,24 @@ func honest(inFlight int) error {
 				return nil, err
 			}
 			return text{string(content)}, nil
+		case opDescriptors:
+			open, err := os.ReadDir("/proc/self/fd")
+			if err != nil {
+				return nil, err
+			}
+			var found []string
+			for _, d := range open {
+				// One that closes on exec was opened by this process.
+				descriptor, err := strconv.Atoi(d.Name())
+				if err != nil {
+					return nil, err
+				}
+				flags, err := unix.FcntlInt(uintptr(descriptor), unix.F_GETFD, 0)
+				if err == nil && flags&unix.FD_CLOEXEC == 0 {
+					found = append(found, d.Name())
+				}
+			}
+			return text{strings.Join(found, " ")}, nil
 		}
 		return nil, &Refused{Code: "unknown-operation"}
 	})
@@ -385,6 +407,22 @@ func TestChildGetsFilesAndNoEnvironment(t *testing.T) {
 	}
 	if err := c.Call(t.Context(), time.Minute, opEnvironment, struct{}{}, &got); err != nil || got.Value != "" {
 		t.Fatalf("environment %q, %v", got.Value, err)
+	}
+}
+
+func TestChildInheritsNothingElse(t *testing.T) {
+	careless, err := syscall.Open(os.DevNull, syscall.O_RDONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Close(careless)
+	c := start(t, "honest")
+	var got text
+	if err := c.Call(t.Context(), time.Minute, opDescriptors, struct{}{}, &got); err != nil {
+		t.Fatal(err)
+	}
+	if got.Value != "0 1 2" { // 3 is marked by Serve
+		t.Errorf("inherited descriptors %s, want 0 1 2", got.Value)
 	}
 }
 
