@@ -558,7 +558,6 @@ func TestProcessIsClosedToOthers(t *testing.T) {
 			t.Errorf("core dumps: %s", line)
 		}
 	}
-	// Not dumpable: its files in /proc belong to root whoever runs it, and memory is closed to debuggers of the same user.
 	links, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", c.Pid()))
 	if err != nil {
 		t.Fatal(err)
