@@ -27,8 +27,9 @@ func checkCheckpoint(text []byte) error {
 	if n, err := strconv.ParseInt(size, 10, 64); err != nil || n < 0 || strconv.FormatInt(n, 10) != size {
 		return errors.New("size is not a decimal number without leading zeros")
 	}
+	// Encoded again, because the decoder passes over carriage returns.
 	hash, err := base64.StdEncoding.Strict().DecodeString(root)
-	if err != nil || len(hash) != sha256.Size {
+	if err != nil || len(hash) != sha256.Size || base64.StdEncoding.EncodeToString(hash) != root {
 		return errors.New("root is not 32 bytes in base64")
 	}
 	return nil

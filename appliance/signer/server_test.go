@@ -288,7 +288,7 @@ func TestCheckpoint(t *testing.T) {
 		"\n1\n" + root + "\n", "o\x00\n1\n" + root + "\n", "o\r\n1\n" + root + "\n", "o\xff\n1\n" + root + "\n",
 		"o\n01\n" + root + "\n", "o\n+1\n" + root + "\n", "o\n-1\n" + root + "\n", "o\n1 \n" + root + "\n", "o\n\n" + root + "\n",
 		"o\n9223372036854775808\n" + root + "\n", "o\n0x1\n" + root + "\n",
-		"o\n1\nAAAA\n", "o\n1\n\n", "o\n1\n" + root[:43] + "\n", "o\n1\n" + root + " \n",
+		"o\n1\nAAAA\n", "o\n1\n\n", "o\n1\n" + root[:43] + "\n", "o\n1\n" + root + " \n", "o\n1\n" + root + "\r\n",
 		"o\n1\nAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAB=\n", // bits that are not in the hash
 		"o\n1\n" + root + "\n— o AAAA\n",
 	} {

@@ -6,7 +6,13 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
+
+// lockPatience covers a signer of before that is just being killed.
+const lockPatience = 3 * time.Second
 
 // writeDurable replaces the file called name with data: a crash at any moment leaves the old one or the new one whole.
 func (s *Store) writeDurable(name string, data []byte) error {
@@ -47,4 +53,25 @@ func readBounded(path string, limit int64) ([]byte, error) {
 		return nil, fmt.Errorf("%s has more than %d bytes", path, limit)
 	}
 	return data, nil
+}
+
+// lockDirectory opens a directory for this process alone; the lock goes with the descriptor.
+func lockDirectory(path string) (*os.File, error) {
+	dir, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	for deadline := time.Now().Add(lockPatience); ; time.Sleep(20 * time.Millisecond) {
+		err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return dir, nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(deadline) {
+			dir.Close()
+			if errors.Is(err, unix.EWOULDBLOCK) {
+				return nil, errors.New("another signer is using it")
+			}
+			return nil, fmt.Errorf("lock: %w", err)
+		}
+	}
 }

@@ -21,9 +21,6 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"time"
-
-	"golang.org/x/sys/unix"
 
 	"coldseal/appliance/signer"
 )
@@ -31,8 +28,6 @@ import (
 const (
 	keystoreName = "keystore"
 	counterName  = "counter"
-	// lockPatience covers a signer of before that is just being killed.
-	lockPatience = 3 * time.Second
 )
 
 // Store is an open directory of keys; it is a signer.Backend.
@@ -294,24 +289,4 @@ func (s *Store) Close() error {
 		err = errors.Join(err, s.dir.Close())
 	}
 	return err
-}
-
-func lockDirectory(path string) (*os.File, error) {
-	dir, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	for deadline := time.Now().Add(lockPatience); ; time.Sleep(20 * time.Millisecond) {
-		err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return dir, nil
-		}
-		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(deadline) {
-			dir.Close()
-			if errors.Is(err, unix.EWOULDBLOCK) {
-				return nil, errors.New("another signer is using it")
-			}
-			return nil, fmt.Errorf("lock: %w", err)
-		}
-	}
 }
