@@ -82,11 +82,12 @@ func (m *Medium) ReadFile(name string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	data := make([]byte, size)
-	if _, err := io.ReadFull(f, data); err == io.EOF || err == io.ErrUnexpectedEOF {
-		return nil, &Error{Op: "read", Path: name, Kind: ErrTorn, Err: fmt.Errorf("shorter than the %d bytes announced", size)}
-	} else if err != nil {
+	data, err := io.ReadAll(io.LimitReader(f, size+1))
+	if err != nil {
 		return nil, mediumError("read", name, err)
+	}
+	if int64(len(data)) != size {
+		return nil, &Error{Op: "read", Path: name, Kind: ErrTorn, Err: fmt.Errorf("%d bytes announced, at least %d read", size, len(data))}
 	}
 	return data, nil
 }

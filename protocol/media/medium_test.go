@@ -157,6 +157,17 @@ func TestReadFile(t *testing.T) {
 	}
 }
 
+// TestOtherLengthThanAnnounced uses files that really do that: those of /proc say they are empty.
+func TestOtherLengthThanAnnounced(t *testing.T) {
+	m := openMedium(t, "/proc/self")
+	if f, err := newSpool(t, 0).Take(m, "status", 1<<20); !errors.Is(err, ErrTorn) {
+		t.Errorf("take: %v, %v, want %v", f, err, ErrTorn)
+	}
+	if b, err := m.ReadFile("status", 1<<20); !errors.Is(err, ErrTorn) {
+		t.Errorf("read: %d bytes, %v, want %v", len(b), err, ErrTorn)
+	}
+}
+
 func newSpool(t *testing.T, reserve int64) *Spool {
 	t.Helper()
 	s, err := NewSpool(filepath.Join(t.TempDir(), "spool"), reserve)
