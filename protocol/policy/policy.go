@@ -8,6 +8,7 @@ package policy
 
 import (
 	"fmt"
+	"strings"
 
 	"coldseal/protocol"
 	"coldseal/protocol/cose"
@@ -46,7 +47,7 @@ type Profile struct {
 	Name       string            `cbor:"1,keyasint"`
 	Use        Use               `cbor:"2,keyasint"`
 	Issuers    []string          `cbor:"3,keyasint"`           // labels of the CA keys that may sign it; ascending
-	Bodies     []string          `cbor:"4,keyasint,omitempty"` // bodies it is for, with all below them; empty in CA profiles
+	Bodies     []string          `cbor:"4,keyasint,omitempty"` // bodies it is for, with all below them; protocol.Any is all; empty in CA profiles
 	Subject    []Attribute       `cbor:"5,keyasint"`           // RDNs in order
 	Names      []AltName         `cbor:"6,keyasint,omitempty"` // subjectAltName, in order
 	Fields     []Field           `cbor:"7,keyasint,omitempty"` // what a request gives; ascending by name
@@ -73,6 +74,8 @@ type Profile struct {
 	TakeAway   Rule              `cbor:"28,keyasint,omitzero"`  // revoke and hold; absent in CA profiles
 	Release    Rule              `cbor:"29,keyasint,omitzero"`  // absent in CA profiles
 	Renew      Renewal           `cbor:"30,keyasint,omitzero"`  // by the current key alone
+	Segments   uint64            `cbor:"31,keyasint,omitempty"` // bodies have exactly so many segments; 0 is any number
+	Scheme     string            `cbor:"32,keyasint,omitempty"` // persons' identifiers have this scheme; empty is any
 }
 
 // Attribute is one RDN of the subject: a short name (CN, O, OU, C, L, ST, SN, GN, serialNumber, organizationIdentifier,
@@ -93,7 +96,8 @@ type AltName struct {
 }
 
 // Field is a value that a request gives. {name} in a template stands for it; {body} stands for the last segment of the
-// request's body, {body-path} for all of it, {person} for the value of the person's identifier without its scheme.
+// request's body, {body-path} for all of it, {person} for the value of the person's identifier without its scheme,
+// {scheme} for that scheme.
 type Field struct {
 	_        struct{} `cbor:",toarray"`
 	Name     string
@@ -152,6 +156,19 @@ func (p *Policy) Profile(name string) (*Profile, bool) {
 		}
 	}
 	return nil, false
+}
+
+// AllowsBody tells whether the profile is for the body. CA profiles are for none.
+func (p *Profile) AllowsBody(body string) bool {
+	if p.Segments != 0 && uint64(strings.Count(body, "/"))+1 != p.Segments {
+		return false
+	}
+	for _, b := range p.Bodies {
+		if b == protocol.Any || protocol.BodyContains(b, body) {
+			return true
+		}
+	}
+	return false
 }
 
 // Digest is what requests bind: the SHA-256 of the compiled profile.
