@@ -3,6 +3,7 @@ package issue
 import (
 	"crypto/x509"
 	"fmt"
+	"slices"
 
 	"golang.org/x/crypto/cryptobyte"
 	tag "golang.org/x/crypto/cryptobyte/asn1"
@@ -65,24 +66,15 @@ var canNot = [keyKinds][]string{
 func usageBits(names []string, kind keyKind) (uint16, error) {
 	var bits uint16
 	for _, name := range names {
-		i := indexOf(usageNames[:], name)
+		i := slices.Index(usageNames[:], name)
 		if i < 0 {
 			return 0, fmt.Errorf("no key usage %q", name)
 		}
-		if indexOf(canNot[kind], name) < 0 {
+		if !slices.Contains(canNot[kind], name) {
 			bits |= 1 << i
 		}
 	}
 	return bits, nil
-}
-
-func indexOf(list []string, name string) int {
-	for i, n := range list {
-		if n == name {
-			return i
-		}
-	}
-	return -1
 }
 
 // addKeyUsage adds a named bit list: DER leaves out trailing zeros (X.690 section 11.2.2).
@@ -155,7 +147,7 @@ func dottedOID(text string) (string, error) {
 	return string(contents), nil
 }
 
-// addOIDs adds an extension that is a list of OIDs, each in wrappers (certificatePolicies) or bare (extKeyUsage).
+// addOIDs adds an extension that is a list of OIDs, each wrapped in a SEQUENCE (certificatePolicies) or bare (extKeyUsage).
 func addOIDs(b *cryptobyte.Builder, oid string, contents []string, wrapped bool) {
 	addExtension(b, oid, false, func(b *cryptobyte.Builder) {
 		b.AddASN1(tag.SEQUENCE, func(b *cryptobyte.Builder) {

@@ -101,7 +101,7 @@ func TestContents(t *testing.T) {
 		t.Error("ocsp: no id-pkix-ocsp-nocheck, or a CRL distribution point")
 	}
 	bare := parsed["vn-server"]
-	if !hasExtension(bare, "2.5.29.17", "301482126469636876"+"75636f6e672e6578616d706c65", true) || len(bare.Subject.Names) != 0 {
+	if !hasExtension(bare, "2.5.29.17", "3014821264696368767563"+"6f6e672e6578616d706c65", true) || len(bare.Subject.Names) != 0 {
 		t.Errorf("vn-server: without a subject its names are not critical: %v", bare.Extensions)
 	}
 	if parsed["ua-person"].KeyUsage != x509.KeyUsageDigitalSignature|x509.KeyUsageKeyEncipherment {
@@ -133,6 +133,36 @@ func hasExtension(c *x509.Certificate, oid, value string, critical bool) bool {
 		}
 	}
 	return false
+}
+
+// TestOIDs encodes arcs of any size, which encoding/asn1 does not.
+func TestOIDs(t *testing.T) {
+	for text, want := range map[string]string{
+		protocol.ScopeOID:         "883701",
+		"1.3.6.1.5.5.7.48.1.5":    hex.EncodeToString([]byte(oidOCSPNoCheck)),
+		"1.3.6.1.4.1.311.20.2.3":  hex.EncodeToString([]byte(oidUPN)),
+		"2.25.340282366920938463": "6984dcbba0a89d9ba75f",
+	} {
+		if got, err := dottedOID(text); err != nil || hex.EncodeToString([]byte(got)) != want {
+			t.Errorf("%s: %x, %v", text, got, err)
+		}
+	}
+	for name, dotted := range map[string]string{"serverAuth": "1.3.6.1.5.5.7.3.1", "clientAuth": "1.3.6.1.5.5.7.3.2", "codeSigning": "1.3.6.1.5.5.7.3.3",
+		"emailProtection": "1.3.6.1.5.5.7.3.4", "timeStamping": "1.3.6.1.5.5.7.3.8", "OCSPSigning": "1.3.6.1.5.5.7.3.9",
+		"documentSigning": "1.3.6.1.5.5.7.3.36", "smartcardLogon": "1.3.6.1.4.1.311.20.2.2"} {
+		a, err := extUsageOID(name)
+		if err != nil {
+			t.Error(err)
+		}
+		if b, err := extUsageOID(dotted); err != nil || a != b {
+			t.Errorf("%s is %x, %s is %x", name, a, dotted, b)
+		}
+	}
+	for _, bad := range []string{"", "1", "3.1", "1.40", "1..2", "1.x"} {
+		if got, err := dottedOID(bad); err == nil {
+			t.Errorf("%q: %x", bad, got)
+		}
+	}
 }
 
 // TestUsageByKey leaves out what a kind of key cannot do (RFC 3279, RFC 8813, RFC 8410).

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -53,7 +54,7 @@ func (s *Shape) fill(shards uint64) error {
 		return errors.New("the CA may not have CAs below it")
 	case p.Use == policy.UseIssuing && ca.PathLen > 0 && (pathLen < 0 || pathLen >= int64(ca.PathLen)):
 		return fmt.Errorf("its path length is not below the CA's, %d", ca.PathLen)
-	case p.Use.IsCA() != (indexOf(p.KeyUsage, "keyCertSign") >= 0), p.Use.IsCA() != (indexOf(p.KeyUsage, "cRLSign") >= 0):
+	case p.Use.IsCA() != slices.Contains(p.KeyUsage, "keyCertSign"), p.Use.IsCA() != slices.Contains(p.KeyUsage, "cRLSign"):
 		return errors.New("keyCertSign and cRLSign are for CAs, which have both")
 	}
 	for _, a := range p.Subject {
