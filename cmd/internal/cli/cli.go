@@ -1,0 +1,183 @@
+// Package cli is the edge that all our programs share: exit codes, errors and hints on stderr, JSON with a schema
+// number, secrets that never come by argv, questions at a terminal, digests as people type them, and man pages.
+//
+// It exists so that scripts and people meet the same behaviour everywhere (DESIGN section 6). It knows nothing of what a
+// command does.
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"runtime/debug"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"coldseal/protocol"
+	"coldseal/protocol/auditlog"
+	"coldseal/protocol/cose"
+	"coldseal/protocol/media"
+	"coldseal/protocol/show"
+)
+
+// Exit codes. 2 is that of a Go panic and never ours.
+const (
+	ExitOK        = 0
+	ExitFailure   = 1  // reject or failure
+	ExitNotFound  = 3  // no such file or thing
+	ExitPolicy    = 4  // refused by policy
+	ExitApprovals = 5  // approvals missing
+	ExitDevice    = 6  // device, PIN or passphrase
+	ExitVerify    = 7  // verification failed; verify itself gives 1
+	ExitUsage     = 64 // the command line is wrong
+)
+
+// ExitError says with which code the program ends. Err may be nil: then nothing more is to be said.
+type ExitError struct {
+	Code int
+	Err  error
+	Hint string // what to do next, in a sentence; may be empty
+}
+
+func (e *ExitError) Error() string {
+	if e.Err == nil {
+		return fmt.Sprintf("exit code %d", e.Code)
+	}
+	return e.Err.Error()
+}
+
+// Unwrap gives the cause.
+func (e *ExitError) Unwrap() error { return e.Err }
+
+// Fail makes an ExitError.
+func Fail(code int, hint, format string, a ...any) error {
+	return &ExitError{Code: code, Err: fmt.Errorf(format, a...), Hint: hint}
+}
+
+// Usage makes the error of a command line that can't be followed.
+func Usage(format string, a ...any) error {
+	return &ExitError{Code: ExitUsage, Err: fmt.Errorf(format, a...)}
+}
+
+// Refused makes an error of a refusal, with its words and hint; nil gives nil.
+func Refused(r *protocol.Refusal) error {
+	if r == nil {
+		return nil
+	}
+	code := ExitPolicy
+	switch r.Code {
+	case protocol.CodeApprovalsMissing, protocol.CodeSamePerson, protocol.CodeStatementMissing, protocol.CodeConsoleRequired,
+		protocol.CodeApprovalExpired, protocol.CodeOneAtATime:
+		code = ExitApprovals
+	case protocol.CodeBadSeal, protocol.CodeWrongAppliance, protocol.CodeApprovalInvalid, protocol.CodePossession, protocol.CodeNotForAgent:
+		code = ExitVerify
+	case protocol.CodeMalformed, protocol.CodeTooLarge, protocol.CodeFault, protocol.CodeNoSpace, protocol.CodeClock:
+		code = ExitFailure
+	}
+	return &ExitError{Code: code, Err: errors.New(r.Words()), Hint: r.Hint()}
+}
+
+// Main runs a program and ends it.
+func Main(root *cobra.Command) {
+	os.Exit(Run(root, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+// Run runs a program and returns its exit code. Whatever fails before a command begins is the command line's fault.
+func Run(root *cobra.Command, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	began := false
+	prepare(root, &began)
+	root.SilenceErrors, root.SilenceUsage = true, true
+	if root.Version == "" {
+		root.Version = version()
+	}
+	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	command, err := root.ExecuteC()
+	if err == nil {
+		return ExitOK
+	}
+	code, hint := Judge(err)
+	if !began {
+		code = ExitUsage
+	}
+	if code == ExitUsage && hint == "" {
+		hint = command.CommandPath() + " --help shows how it is used"
+	}
+	if silent := new(ExitError); errors.As(err, &silent) && silent.Err == nil {
+		return code
+	}
+	// Nothing more can be done where stderr can't be written.
+	_, _ = fmt.Fprintln(stderr, "error: "+show.Lines(err.Error()))
+	if hint != "" {
+		_, _ = fmt.Fprintln(stderr, "hint: "+show.Lines(hint))
+	}
+	return code
+}
+
+// Judge gives the exit code and the hint of an error: those of an ExitError in it, else what its kind says.
+func Judge(err error) (code int, hint string) {
+	if known := new(ExitError); errors.As(err, &known) {
+		code, hint = known.Code, known.Hint
+	}
+	if hinted := interface{ Hint() string }(nil); hint == "" && errors.As(err, &hinted) {
+		hint = hinted.Hint()
+	}
+	switch {
+	case code != 0:
+	case errors.Is(err, cose.ErrSignature), errors.Is(err, auditlog.ErrCheckpoint), errors.Is(err, auditlog.ErrProof), errors.Is(err, media.ErrSealed):
+		code = ExitVerify
+	case errors.Is(err, media.ErrKey):
+		code = ExitDevice
+	case errors.Is(err, fs.ErrNotExist):
+		code = ExitNotFound
+	default:
+		code = ExitFailure
+	}
+	return code, hint
+}
+
+// prepare marks when a command begins, and makes a command that only has others below it say so when none is named.
+func prepare(c *cobra.Command, began *bool) {
+	for _, child := range c.Commands() {
+		prepare(child, began)
+	}
+	if c.Run == nil && c.RunE == nil && c.HasSubCommands() {
+		c.Args, c.RunE = cobra.ArbitraryArgs, group
+	}
+	if run := c.RunE; run != nil {
+		c.RunE = func(c *cobra.Command, args []string) error {
+			*began = true
+			return run(c, args)
+		}
+	}
+}
+
+func group(c *cobra.Command, args []string) error {
+	var names []string
+	for _, child := range c.Commands() {
+		if child.IsAvailableCommand() {
+			names = append(names, child.Name())
+		}
+	}
+	if len(args) > 0 {
+		c.SuggestionsMinimumDistance = 2
+		if near := c.SuggestionsFor(args[0]); len(near) > 0 {
+			names = near
+		}
+		return Usage("%s has no command %q; there is %s", c.CommandPath(), args[0], strings.Join(names, ", "))
+	}
+	return Usage("%s: which command? there is %s", c.CommandPath(), strings.Join(names, ", "))
+}
+
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok || info.Main.Version == "" {
+		return "(devel)"
+	}
+	return info.Main.Version
+}
