@@ -141,4 +141,3 @@ func (c *CompiledProfile) parent() (string, bool) {
 	}
 	return parent, parent != ""
 }
-
