@@ -130,14 +130,14 @@ func OpenApproval(message []byte, key cose.Key) (Approval, *Refusal) {
 	return a, nil
 }
 
-// Check tells whether the form is valid, for those who make approvals.
+// check is the one test of form, for those who make approvals and those who open them.
 func (a *Approval) check() error {
 	switch {
 	case a.Version != Version:
 		return fmt.Errorf("version %d is not %d", a.Version, Version)
 	case len(a.Entries) == 0 || len(a.Entries) > MaxGroupItems:
 		return fmt.Errorf("%d requests, from 1 to %d", len(a.Entries), MaxGroupItems)
-	case a.Created <= 0 || a.Expires <= a.Created || a.Expires-a.Created > MaxApprovalLifetime:
+	case a.Created <= 0 || a.Expires <= a.Created || a.Expires-a.Created > MaxApprovalLifetime || a.Expires > MaxTime:
 		return fmt.Errorf("created %d and expires %d are not in order or too far apart", a.Created, a.Expires)
 	case len(a.Challenge) != 0 && len(a.Challenge) != 16:
 		return fmt.Errorf("challenge of %d bytes, want 16", len(a.Challenge))
@@ -154,7 +154,11 @@ func (a *Approval) check() error {
 	}
 	var total uint64
 	for i, c := range a.Manifest {
-		if c.N == 0 || c.N > MaxGroupItems || i > 0 && !countLess(a.Manifest[i-1], c) {
+		has, known := kinds[c.Kind]
+		switch {
+		case !known, has.profile != (c.Profile != ""), has.profile && !ValidName(c.Profile), has.body != (c.Body != ""), has.body && !ValidBody(c.Body):
+			return fmt.Errorf("manifest line %d: kind %s, profile %q and body %q are not those of a request", i, c.Kind, cut(c.Profile), cut(c.Body))
+		case c.N == 0 || c.N > MaxGroupItems || i > 0 && !countLess(a.Manifest[i-1], c):
 			return fmt.Errorf("manifest line %d counts nothing or is not in order", i)
 		}
 		total += c.N
@@ -170,5 +174,12 @@ func (a *Approval) Encode() ([]byte, error) {
 	if err := a.check(); err != nil {
 		return nil, fmt.Errorf("make approval: %w", err)
 	}
-	return cose.Marshal(a)
+	payload, err := cose.Marshal(a)
+	if err == nil && len(payload) > MaxApproval-signing {
+		return nil, fmt.Errorf("make approval: %d bytes, at most %d: approve fewer at once", len(payload), MaxApproval-signing)
+	}
+	return payload, err
 }
+
+// signing is room for what a COSE_Sign1 puts around its payload: two headers and a signature of at most 96 bytes.
+const signing = 256

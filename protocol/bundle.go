@@ -2,14 +2,10 @@ package protocol
 
 import (
 	"bufio"
-	"bytes"
 	"crypto"
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
-	"os"
 
 	"coldseal/protocol/cose"
 )
@@ -31,6 +27,24 @@ type BundleHeader struct {
 
 // MaxAcknowledged is how many acknowledgements one bundle carries; the others go with the next.
 const MaxAcknowledged = 256
+
+func (h *BundleHeader) check() error {
+	switch {
+	case h.Version != Version:
+		return fmt.Errorf("version %d is not %d", h.Version, Version)
+	case !ValidName(h.From):
+		return fmt.Errorf("sender %q is not a name", cut(h.From))
+	case h.Sequence == 0:
+		return errors.New("its number is 0")
+	case h.Created <= 0 || h.Expires <= h.Created || h.Expires > MaxTime:
+		return fmt.Errorf("created %d and expires %d are not in order", h.Created, h.Expires)
+	case h.Items > MaxItems:
+		return fmt.Errorf("%d items, at most %d", h.Items, MaxItems)
+	case !ascending(h.Acknowledged, MaxAcknowledged):
+		return errors.New("the acknowledged numbers are not in order or too many")
+	}
+	return nil
+}
 
 // Section is a part of a bundle. Sections come in this order, so that what takes away is applied first (law 6).
 type Section uint64
@@ -60,22 +74,6 @@ type groupHeader struct {
 	Items     uint64
 }
 
-// Item is a request on its way, with the signatures that are not approvals.
-type Item struct {
-	Request   []byte `cbor:"1,keyasint"`
-	Current   []byte `cbor:"2,keyasint,omitempty"` // COSE_Sign1 over the id by the key of the certificate being renewed
-	Requester []byte `cbor:"3,keyasint,omitempty"` // COSE_Sign1 over the id by a person who asks; they may not approve it
-}
-
-// ParseItem decodes an item; its request is still bytes.
-func ParseItem(data []byte) (Item, *Refusal) {
-	var it Item
-	if err := cose.Unmarshal(data, &it); err != nil {
-		return it, Malformed("item", err)
-	}
-	return it, nil
-}
-
 // Group is some items and the approvals that cover them.
 type Group struct {
 	Section   Section
@@ -83,14 +81,24 @@ type Group struct {
 	Items     [][]byte // each the encoding of an Item
 }
 
-// WriteGroup writes a group to the part of a bundle after its header.
+// WriteGroup writes a group to the part of a bundle after its header. It refuses what Bundle.Next would refuse.
 func WriteGroup(w io.Writer, g Group) error {
-	if len(g.Items) == 0 || len(g.Items) > MaxGroupItems || len(g.Approvals) > MaxGroupApprovals {
-		return fmt.Errorf("write group: %d items and %d approvals", len(g.Items), len(g.Approvals))
+	h := groupHeader{Section: g.Section, Approvals: g.Approvals, Items: uint64(len(g.Items))}
+	if err := h.check(); err != nil {
+		return fmt.Errorf("write group: %w", err)
 	}
-	head, err := cose.Marshal(groupHeader{Section: g.Section, Approvals: g.Approvals, Items: uint64(len(g.Items))})
+	head, err := cose.Marshal(h)
 	if err != nil {
 		return err
+	}
+	if len(head) > MaxGroupHeader {
+		return fmt.Errorf("write group: approvals of %d bytes, at most %d", len(head), MaxGroupHeader)
+	}
+	total := 0
+	for i, item := range g.Items {
+		if total += len(item); len(item) > MaxItem || total > MaxGroupBytes {
+			return fmt.Errorf("write group: item %d has %d bytes, the group %d; at most %d and %d", i, len(item), total, MaxItem, MaxGroupBytes)
+		}
 	}
 	if err := WriteString(w, head); err != nil {
 		return fmt.Errorf("write group: %w", err)
@@ -103,92 +111,98 @@ func WriteGroup(w io.Writer, g Group) error {
 	return nil
 }
 
-// WriteHeader signs and writes the header of a bundle; the groups follow it, byte for byte as they were hashed.
-func WriteHeader(w io.Writer, h BundleHeader, seal crypto.Signer) error {
-	return writeSigned(w, h, ContextBundle, seal)
-}
-
-func writeSigned(w io.Writer, header any, context string, seal crypto.Signer) error {
-	payload, err := cose.Marshal(header)
-	if err != nil {
-		return err
-	}
-	message, err := cose.Sign(seal, context, payload)
-	if err != nil {
-		return err
-	}
-	if err := WriteString(w, message); err != nil {
-		return fmt.Errorf("write header: %w", err)
+func (h *groupHeader) check() error {
+	switch {
+	case h.Section < SectionTakeAway || h.Section > SectionRequests:
+		return fmt.Errorf("section %d is not known", uint64(h.Section))
+	case h.Items == 0 || h.Items > MaxGroupItems:
+		return fmt.Errorf("group of %d items, from 1 to %d", h.Items, MaxGroupItems)
+	case len(h.Approvals) > MaxGroupApprovals:
+		return fmt.Errorf("group of %d approvals, at most %d", len(h.Approvals), MaxGroupApprovals)
 	}
 	return nil
 }
 
-// Spool is a private copy of what a medium held: it answers the same each time. *os.File is one.
-type Spool interface {
-	io.ReaderAt
-	Stat() (os.FileInfo, error)
+// WriteHeader signs and writes the header of a bundle; the groups follow it, byte for byte as they were hashed. It
+// refuses what OpenBundle would refuse.
+func WriteHeader(w io.Writer, h BundleHeader, seal crypto.Signer) error {
+	if err := h.check(); err != nil {
+		return fmt.Errorf("write bundle: %w", err)
+	}
+	return writeSigned(w, h, MaxHeader, ContextBundle, seal)
 }
 
-// Bundle is a bundle whose seal was verified, or one of an unknown or retired sender, of which only the section that
-// takes away can be read.
+// Bundle is a bundle whose seal was verified, or one of an unknown sender. Of an unknown or retired sender only the
+// section that takes away can be read.
 type Bundle struct {
 	Header BundleHeader // zero if the sender is not known
 	Sender *Party       // nil if the sender is not known; it may be retired
 	Digest Digest       // SHA-256 of all bytes of the bundle
 	reader *bufio.Reader
-	left   uint64
+	left   uint64 // items that may follow
 	last   Section
+	ended  bool
 }
 
 // OpenBundle verifies the seal over the whole spool, before anything in it is used. The look-up finds an enrolled agent
-// by the id of its seal key. A sender that is not found is no refusal here: the bundle has no Sender then.
+// by the id of its seal key. A sender that is not found is no refusal here: the bundle has no Sender then. An error is a
+// fault of the spool or of the look-up's record.
 func OpenBundle(spool Spool, appliance Digest, lookup func(seal Digest) (Party, bool)) (*Bundle, *Refusal, error) {
-	size, err := sizeOf(spool)
-	if err != nil {
-		return nil, nil, err
-	}
-	message, rest, whole, refusal, err := readSealed(spool, size, MaxHeader, "bundle")
+	s, refusal, err := readSealed(spool, MaxHeader, "bundle")
 	if refusal != nil || err != nil {
 		return nil, refusal, err
 	}
-	b := &Bundle{Digest: whole, left: MaxItems}
-	id, err := cose.KeyID(message)
+	b := &Bundle{Digest: s.whole, left: MaxItems, reader: s.contents}
+	id, err := cose.KeyID(s.message)
 	if err != nil {
 		return nil, Refuse(CodeBadSeal, "reason", err.Error()), nil
 	}
-	if party, found := lookup(id); found && party.Role == RoleAgent {
-		key, err := party.SealKey()
-		if err != nil {
-			return nil, nil, err
-		}
-		payload, err := cose.Verify(message, ContextBundle, key)
-		if err != nil {
-			return nil, Refuse(CodeBadSeal, "reason", err.Error()), nil
-		}
-		h := &b.Header
-		if err := cose.Unmarshal(payload, h); err != nil {
-			return nil, Malformed("bundle", err), nil
-		}
-		switch {
-		case h.To != appliance:
-			return nil, Refuse(CodeWrongAppliance, "appliance", h.To.String()), nil
-		case h.Rest != rest:
-			return nil, Refuse(CodeBadSeal, "reason", "the contents are not those that were sealed"), nil
-		case h.From != party.Name, h.Version != Version, h.Sequence == 0, h.Created <= 0, h.Expires <= h.Created, h.Items > MaxItems, !ascending(h.Acknowledged):
-			return nil, Malformed("bundle", errors.New("a header field is not valid")), nil
-		}
-		b.Sender, b.left = &party, h.Items
+	party, found := lookup(id)
+	if !found || party.Role != RoleAgent {
+		return b, nil, nil
 	}
-	b.reader = bufio.NewReaderSize(io.NewSectionReader(spool, 0, size), 1<<16)
-	if _, err := ReadString(b.reader, MaxHeader); err != nil {
-		return nil, nil, fmt.Errorf("read spooled bundle again: %w", err)
+	key, err := party.SealKey()
+	if err != nil {
+		return nil, nil, fmt.Errorf("record of agent %s: %w", party.Name, err)
 	}
+	payload, err := cose.Verify(s.message, ContextBundle, key)
+	if err != nil {
+		return nil, Refuse(CodeBadSeal, "reason", err.Error()), nil
+	}
+	h := &b.Header
+	if err := cose.Unmarshal(payload, h); err != nil {
+		return nil, Malformed("bundle", err), nil
+	}
+	if err := h.check(); err != nil {
+		return nil, Malformed("bundle", err), nil
+	}
+	switch {
+	case h.To != appliance:
+		return nil, Refuse(CodeWrongAppliance, "appliance", h.To.String()), nil
+	case h.Rest != s.rest:
+		return nil, Refuse(CodeBadSeal, "reason", "the contents are not those that were sealed"), nil
+	case h.From != party.Name:
+		return nil, Malformed("bundle", fmt.Errorf("it names the sender %s, the key is that of %s", h.From, party.Name)), nil
+	}
+	b.Sender, b.left = &party, h.Items
 	return b, nil, nil
 }
 
 // Next returns the next group, or io.EOF after the last. A group that is not well formed ends the bundle with a
-// refusal: what follows it cannot be found.
+// refusal: what follows it cannot be found. Any other error is a fault of the spool.
 func (b *Bundle) Next() (Group, *Refusal, error) {
+	if b.ended {
+		return Group{}, nil, io.EOF
+	}
+	g, refusal, err := b.next()
+	if refusal != nil || err != nil {
+		b.ended = true
+		return Group{}, refusal, err
+	}
+	return g, nil, nil
+}
+
+func (b *Bundle) next() (Group, *Refusal, error) {
 	var g Group
 	head, err := ReadString(b.reader, MaxGroupHeader)
 	if err == io.EOF {
@@ -198,18 +212,25 @@ func (b *Bundle) Next() (Group, *Refusal, error) {
 		return g, nil, io.EOF
 	}
 	if err != nil {
-		return g, Malformed("bundle", err), nil
+		return refusedOr(g, "bundle", err)
 	}
 	var h groupHeader
 	if err := cose.Unmarshal(head, &h); err != nil {
 		return g, Malformed("bundle", err), nil
 	}
-	if h.Section < b.last || h.Section < SectionTakeAway || h.Section > SectionRequests || h.Items == 0 || h.Items > MaxGroupItems ||
-		h.Items > b.left || len(h.Approvals) > MaxGroupApprovals {
-		return g, Malformed("bundle", fmt.Errorf("group of %d items and %d approvals in section %d is out of place", h.Items, len(h.Approvals), h.Section)), nil
+	err = h.check()
+	switch {
+	case err != nil:
+	case h.Section < b.last:
+		err = fmt.Errorf("section %d after section %d", h.Section, b.last)
+	case h.Items > b.left:
+		err = fmt.Errorf("group of %d items where %d are left", h.Items, b.left)
+	}
+	if err != nil {
+		return g, Malformed("bundle", err), nil
 	}
 	b.last, b.left = h.Section, b.left-h.Items
-	if b.Sender == nil && h.Section != SectionTakeAway {
+	if (b.Sender == nil || b.Sender.Retired) && h.Section != SectionTakeAway {
 		return g, nil, io.EOF
 	}
 	g.Section, g.Approvals = h.Section, h.Approvals
@@ -217,7 +238,7 @@ func (b *Bundle) Next() (Group, *Refusal, error) {
 	total := 0
 	for i := range g.Items {
 		if g.Items[i], err = ReadString(b.reader, MaxItem); err != nil {
-			return g, Malformed("bundle", fmt.Errorf("item %d of its group: %w", i, err)), nil
+			return refusedOr(g, "bundle", fmt.Errorf("item %d of its group: %w", i, truncated(err)))
 		}
 		if total += len(g.Items[i]); total > MaxGroupBytes {
 			return g, Refuse(CodeTooLarge, "thing", "group", "limit", fmt.Sprintf("%d bytes", MaxGroupBytes)), nil
@@ -226,33 +247,16 @@ func (b *Bundle) Next() (Group, *Refusal, error) {
 	return g, nil, nil
 }
 
-// readSealed returns the first byte string of a spool, the digest of what follows it and the digest of all.
-func readSealed(spool Spool, size int64, maxHeader int, thing string) (message []byte, rest, whole Digest, refusal *Refusal, err error) {
-	all := sha256.New()
-	r := bufio.NewReaderSize(io.TeeReader(io.NewSectionReader(spool, 0, size), all), 1<<16)
-	message, err = ReadString(r, maxHeader)
-	if err != nil {
-		return nil, rest, whole, Malformed(thing, err), nil
+// refusedOr tells bytes that are wrong, which are refused, from a spool that cannot be read, which is a fault.
+func refusedOr(g Group, thing string, err error) (Group, *Refusal, error) {
+	if errors.Is(err, ErrSequence) {
+		return g, Malformed(thing, err), nil
 	}
-	after := sha256.New()
-	if _, err := io.Copy(after, r); err != nil {
-		return nil, rest, whole, nil, fmt.Errorf("read spooled %s: %w", thing, err)
-	}
-	return message, sum(after), sum(all), nil, nil
+	return g, nil, fmt.Errorf("read spooled %s: %w", thing, err)
 }
 
-func sum(h hash.Hash) Digest { return Digest(h.Sum(nil)) }
-
-func sizeOf(spool Spool) (int64, error) {
-	info, err := spool.Stat()
-	if err != nil {
-		return 0, fmt.Errorf("measure spool: %w", err)
-	}
-	return info.Size(), nil
-}
-
-func ascending(numbers []uint64) bool {
-	if len(numbers) > MaxAcknowledged {
+func ascending(numbers []uint64, limit int) bool {
+	if len(numbers) > limit {
 		return false
 	}
 	for i, n := range numbers {
@@ -261,21 +265,4 @@ func ascending(numbers []uint64) bool {
 		}
 	}
 	return true
-}
-
-// SignID signs a request's id for one of the purposes of Item.
-func SignID(signer crypto.Signer, context string, id Digest) ([]byte, error) {
-	return cose.Sign(signer, context, id[:])
-}
-
-// VerifyID tells whether the key signed this id for this purpose.
-func VerifyID(message []byte, context string, key cose.Key, id Digest) error {
-	payload, err := cose.Verify(message, context, key)
-	if err != nil {
-		return err
-	}
-	if !bytes.Equal(payload, id[:]) {
-		return fmt.Errorf("verify %s: it is over another request: %w", context, cose.ErrSignature)
-	}
-	return nil
 }

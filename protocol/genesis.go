@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/ed25519"
+	"errors"
 	"fmt"
 
 	"coldseal/protocol/cose"
@@ -25,37 +26,49 @@ type Genesis struct {
 
 // ParseGenesis decodes a genesis whose digest somebody typed. There is no other way to one.
 func ParseGenesis(data []byte, typed Digest) (Genesis, error) {
+	if digest := DigestOf(data); digest != typed {
+		return Genesis{}, fmt.Errorf("genesis digest is %s, typed was %s", digest, typed)
+	}
 	var g Genesis
-	if DigestOf(data) != typed {
-		return g, fmt.Errorf("genesis digest is %s, typed was %s", DigestOf(data), typed)
-	}
 	if err := cose.Unmarshal(data, &g); err != nil {
-		return g, err
+		return Genesis{}, err
 	}
-	if g.Version != Version || !ValidName(g.Name) {
-		return g, fmt.Errorf("genesis: version %d or name %q is not valid", g.Version, g.Name)
-	}
-	if _, err := g.LogKey(); err != nil {
-		return g, err
-	}
-	if _, err := ReceiverKey(g.Receiver); err != nil {
-		return g, fmt.Errorf("genesis: %w", err)
-	}
-	if _, err := g.SealKey(); err != nil {
-		return g, err
+	if err := g.check(); err != nil {
+		return Genesis{}, fmt.Errorf("genesis: %w", err)
 	}
 	return g, nil
+}
+
+func (g *Genesis) check() error {
+	switch {
+	case g.Version != Version:
+		return fmt.Errorf("version %d is not %d", g.Version, Version)
+	case !ValidName(g.Name):
+		return fmt.Errorf("name %q is not one", cut(g.Name))
+	case g.Created <= 0 || g.Created > MaxTime:
+		return fmt.Errorf("created %d is not a time", g.Created)
+	case bytes.Equal(g.Log, g.Seal), bytes.Equal(g.Receiver, g.Seal):
+		return errors.New("log, receiver and seal are not three keys")
+	}
+	if _, err := g.LogKey(); err != nil {
+		return err
+	}
+	if _, err := g.SealKey(); err != nil {
+		return err
+	}
+	_, err := ReceiverKey(g.Receiver)
+	return err
 }
 
 // LogKey is the key that verifies checkpoints.
 func (g Genesis) LogKey() (ed25519.PublicKey, error) {
 	k, err := cose.ParseKey(g.Log)
 	if err != nil {
-		return nil, fmt.Errorf("genesis: log key: %w", err)
+		return nil, fmt.Errorf("log key: %w", err)
 	}
 	public, ok := k.Public().(ed25519.PublicKey)
 	if !ok {
-		return nil, fmt.Errorf("genesis: log key is not Ed25519")
+		return nil, errors.New("log key is not Ed25519")
 	}
 	return public, nil
 }
@@ -64,7 +77,7 @@ func (g Genesis) LogKey() (ed25519.PublicKey, error) {
 func (g Genesis) SealKey() (cose.Key, error) {
 	k, err := cose.ParseKey(g.Seal)
 	if err != nil {
-		return k, fmt.Errorf("genesis: seal key: %w", err)
+		return k, fmt.Errorf("seal key: %w", err)
 	}
 	return k, nil
 }
@@ -74,6 +87,13 @@ type State struct {
 	Policy []byte   `cbor:"1,keyasint"` // encoded by protocol/policy
 	Roster []byte   `cbor:"2,keyasint"` // encoded by protocol/policy
 	CAs    [][]byte `cbor:"3,keyasint"` // certificates of all CAs, DER, roots first
+}
+
+func (s *State) check() error {
+	if len(s.CAs) > MaxCAs {
+		return fmt.Errorf("state: %d CA certificates, at most %d", len(s.CAs), MaxCAs)
+	}
+	return nil
 }
 
 // introduction is what first contact carries.
@@ -88,6 +108,9 @@ const MaxIntroduction = 1 << 20
 
 // MakeIntroduction signs the state of an appliance for those who know its genesis digest.
 func MakeIntroduction(genesis []byte, state State, seal crypto.Signer) ([]byte, error) {
+	if err := state.check(); err != nil {
+		return nil, fmt.Errorf("make introduction: %w", err)
+	}
 	payload, err := cose.Marshal(state)
 	if err != nil {
 		return nil, err
@@ -96,33 +119,43 @@ func MakeIntroduction(genesis []byte, state State, seal crypto.Signer) ([]byte, 
 	if err != nil {
 		return nil, fmt.Errorf("make introduction: %w", err)
 	}
-	return cose.Marshal(introduction{Genesis: genesis, Signed: signed})
+	data, err := cose.Marshal(introduction{Genesis: genesis, Signed: signed})
+	if err == nil && len(data) > MaxIntroduction {
+		return nil, fmt.Errorf("make introduction: %d bytes, at most %d", len(data), MaxIntroduction)
+	}
+	return data, err
 }
 
 // OpenIntroduction returns the genesis (and its bytes) and the state of the appliance whose digest was typed.
 func OpenIntroduction(data []byte, typed Digest) (Genesis, []byte, State, error) {
-	var in introduction
-	var state State
-	if len(data) > MaxIntroduction {
-		return Genesis{}, nil, state, fmt.Errorf("introduction of %d bytes, at most %d", len(data), MaxIntroduction)
-	}
-	if err := cose.Unmarshal(data, &in); err != nil {
-		return Genesis{}, nil, state, err
-	}
-	g, err := ParseGenesis(in.Genesis, typed)
+	g, genesis, state, err := openIntroduction(data, typed)
 	if err != nil {
-		return Genesis{}, nil, state, err
+		return Genesis{}, nil, State{}, fmt.Errorf("open introduction: %w", err)
+	}
+	return g, genesis, state, nil
+}
+
+func openIntroduction(data []byte, typed Digest) (g Genesis, genesis []byte, state State, err error) {
+	if len(data) > MaxIntroduction {
+		return g, nil, state, fmt.Errorf("%d bytes, at most %d", len(data), MaxIntroduction)
+	}
+	var in introduction
+	if err := cose.Unmarshal(data, &in); err != nil {
+		return g, nil, state, err
+	}
+	if g, err = ParseGenesis(in.Genesis, typed); err != nil {
+		return g, nil, state, err
 	}
 	seal, err := g.SealKey()
 	if err != nil {
-		return Genesis{}, nil, state, err
+		return g, nil, state, err
 	}
 	payload, err := cose.Verify(in.Signed, ContextIntroduction, seal)
 	if err != nil {
-		return Genesis{}, nil, state, fmt.Errorf("open introduction: %w", err)
+		return g, nil, state, err
 	}
 	if err := cose.Unmarshal(payload, &state); err != nil {
-		return Genesis{}, nil, state, err
+		return g, nil, state, err
 	}
-	return g, bytes.Clone(in.Genesis), state, nil
+	return g, in.Genesis, state, state.check()
 }

@@ -1,9 +1,13 @@
 package protocol
 
 import (
+	"bytes"
 	"crypto/ecdh"
 	"crypto/ecdsa"
+	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"coldseal/protocol/cose"
 )
@@ -11,7 +15,7 @@ import (
 // CreateKey is the content of create-key. The key is made by the signer; its SubjectPublicKeyInfo is in the result.
 type CreateKey struct {
 	Label     string `cbor:"1,keyasint"` // names the CA in profiles and commands
-	Algorithm string `cbor:"2,keyasint"` // P-256, P-384, RSA-3072, RSA-4096, Ed25519
+	Algorithm string `cbor:"2,keyasint"` // one of caAlgorithms
 }
 
 // SignCA is the content of sign-ca: a root when the request's issuer is the key itself.
@@ -45,21 +49,44 @@ type CRLOrder struct {
 	Replaces Digest `cbor:"1,keyasint,omitzero"` // SHA-256 of the CRL that stands; absent when there is none
 }
 
+// caAlgorithms are the keys that a CA may have.
+var caAlgorithms = [...]string{"P-256", "P-384", "RSA-3072", "RSA-4096", "Ed25519"}
+
 // CreateKey decodes the content of create-key.
 func (r *Request) CreateKey() (CreateKey, *Refusal) {
 	c, refusal := content[CreateKey](r, KindCreateKey)
-	if refusal == nil && !ValidName(c.Label) {
-		refusal = Malformed("request", fmt.Errorf("label %q is not a name", c.Label))
+	switch {
+	case refusal != nil:
+	case !ValidName(c.Label):
+		refusal = Malformed("request", fmt.Errorf("label %q is not a name", cut(c.Label)))
+	case !slices.Contains(caAlgorithms[:], c.Algorithm):
+		refusal = Malformed("request", fmt.Errorf("algorithm %q is not one of %s", cut(c.Algorithm), strings.Join(caAlgorithms[:], ", ")))
 	}
 	return c, refusal
 }
 
 // SignCA decodes the content of sign-ca.
-func (r *Request) SignCA() (SignCA, *Refusal) { return content[SignCA](r, KindSignCA) }
+func (r *Request) SignCA() (SignCA, *Refusal) {
+	c, refusal := content[SignCA](r, KindSignCA)
+	if refusal != nil {
+		return c, refusal
+	}
+	if c.Key.IsZero() {
+		return c, Malformed("request", errors.New("sign-ca: no key is named"))
+	}
+	if err := checkTerm(c.Fields, c.NotBefore, c.NotAfter); err != nil {
+		return c, Malformed("request", err)
+	}
+	return c, nil
+}
 
 // Replacement decodes the content of roster and policy.
 func (r *Request) Replacement() (Replacement, *Refusal) {
-	return content[Replacement](r, KindRoster, KindPolicy)
+	c, refusal := content[Replacement](r, KindRoster, KindPolicy)
+	if refusal == nil && (c.Replaces.IsZero() || len(c.New) == 0 || r.Kind == KindPolicy && len(c.Possession) != 0) {
+		refusal = Malformed("request", fmt.Errorf("%s: what it replaces, what it brings or a proof of possession is missing or out of place", r.Kind))
+	}
+	return c, refusal
 }
 
 // Enrolment decodes the content of agent and station, and the party in it.
@@ -79,7 +106,13 @@ func (r *Request) Enrolment() (Enrolment, Party, *Refusal) {
 }
 
 // SetTime decodes the content of set-time.
-func (r *Request) SetTime() (SetTime, *Refusal) { return content[SetTime](r, KindSetTime) }
+func (r *Request) SetTime() (SetTime, *Refusal) {
+	c, refusal := content[SetTime](r, KindSetTime)
+	if refusal == nil && (c.Time <= 0 || c.Time > MaxTime) {
+		refusal = Malformed("request", fmt.Errorf("time %d is not one", c.Time))
+	}
+	return c, refusal
+}
 
 // CRLOrder decodes the content of crl.
 func (r *Request) CRLOrder() (CRLOrder, *Refusal) { return content[CRLOrder](r, KindCRL) }
@@ -123,27 +156,42 @@ func ParseParty(data []byte) (Party, error) {
 	if err := cose.Unmarshal(data, &p); err != nil {
 		return p, err
 	}
+	if err := p.check(); err != nil {
+		return Party{}, fmt.Errorf("party %q: %w", cut(p.Name), err)
+	}
+	return p, nil
+}
+
+func (p *Party) check() error {
 	agent := p.Role == RoleAgent
-	if p.Version != Version || !ValidName(p.Name) || !agent && p.Role != RoleStation || len(p.Bodies) > 256 {
-		return p, fmt.Errorf("party %q: version, name, role or number of bodies is not valid", p.Name)
+	switch {
+	case p.Version != Version:
+		return fmt.Errorf("version %d is not %d", p.Version, Version)
+	case !ValidName(p.Name):
+		return errors.New("the name is not one")
+	case !agent && p.Role != RoleStation:
+		return fmt.Errorf("role %d is not known", uint64(p.Role))
+	case len(p.Bodies) > MaxBodies:
+		return fmt.Errorf("%d bodies, at most %d", len(p.Bodies), MaxBodies)
+	case agent != (p.BundlesPerDay != 0), agent != (p.ItemsPerDay != 0), agent != (len(p.Receiver) != 0):
+		return errors.New("a receiver key and daily limits are for agents, who have all three")
+	case bytes.Equal(p.Seal, p.Receiver):
+		return errors.New("one key is for signing, another for receiving")
 	}
 	for i, b := range p.Bodies {
 		if b != Any && !ValidBody(b) || i > 0 && p.Bodies[i-1] >= b {
-			return p, fmt.Errorf("party %s: body %q is not valid or not in order", p.Name, b)
+			return fmt.Errorf("body %q is not valid or not in order", cut(b))
 		}
 	}
 	if _, err := p.SealKey(); err != nil {
-		return p, fmt.Errorf("party %s: seal key: %w", p.Name, err)
+		return fmt.Errorf("seal key: %w", err)
 	}
 	if agent {
 		if _, err := ReceiverKey(p.Receiver); err != nil {
-			return p, fmt.Errorf("party %s: %w", p.Name, err)
+			return err
 		}
 	}
-	if agent == (p.BundlesPerDay == 0 || p.ItemsPerDay == 0) || agent == (len(p.Receiver) == 0) {
-		return p, fmt.Errorf("party %s: receiver key and daily limits are for agents, who have all three", p.Name)
-	}
-	return p, nil
+	return nil
 }
 
 // SealKey is the key that verifies the party's messages.
@@ -167,7 +215,7 @@ func ReceiverKey(spki []byte) (*ecdh.PublicKey, error) {
 	}
 	public, ok := k.Public().(*ecdsa.PublicKey)
 	if !ok || k.Algorithm() != cose.ES256 {
-		return nil, fmt.Errorf("receiver key: not on P-256")
+		return nil, errors.New("receiver key: not on P-256")
 	}
 	return public.ECDH()
 }

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"time"
 )
 
 // Version is the version of every message in this package.
@@ -94,20 +95,24 @@ func ParseDigest(text string) (Digest, error) {
 
 // Limits of messages, each with its reason. A decoder never allocates more than the limit of what it decodes.
 const (
-	MaxRequest        = 64 << 10 // a 16 KiB CSR, attestation chain of three certificates, fields; a compiled policy with 40 profiles
-	MaxApproval       = 64 << 10 // 1,024 ids of 34 bytes, statements, a manifest
-	MaxItem           = MaxRequest + 4<<10
-	MaxHeader         = 64 << 10 // a bundle header with its checkpoint and acknowledgements
-	MaxGroupItems     = 1024     // what one approval covers, and one ledger transaction holds
-	MaxGroupBytes     = 4 << 20  // what the appliance holds of one group in memory
-	MaxGroupApprovals = 64       // approvals of one group; the agent splits groups above that
-	MaxGroupHeader    = 2 << 20  // the approvals of a group
-	MaxItems          = 1 << 20  // items of one bundle
-	MaxName           = 32       // an agent's or station's name, also part of file names
-	MaxText           = 256      // a person, a subject, one field's value
-	MaxFields         = 32       // fields of a request
-	MaxSegments       = 8        // segments of a body
-	MaxStatements     = 4        // statements on one id
+	MaxRequest        = 64 << 10           // a 16 KiB CSR, attestation chain of three certificates, fields; a compiled policy with 40 profiles
+	MaxApproval       = 64 << 10           // 1,024 ids of 34 bytes, statements, a manifest
+	MaxItem           = MaxRequest + 4<<10 // a request and two signatures
+	MaxHeader         = 64 << 10           // a bundle header with its checkpoint and acknowledgements
+	MaxGroupItems     = 1024               // what one approval covers, and one ledger transaction holds
+	MaxGroupBytes     = 4 << 20            // what the appliance holds of one group in memory
+	MaxGroupApprovals = 64                 // approvals of one group; the agent splits groups above that
+	MaxGroupHeader    = 2 << 20            // the approvals of a group
+	MaxItems          = 1 << 20            // items of one bundle
+	MaxName           = 32                 // an agent's or station's name, also part of file names
+	MaxText           = 256                // a person, a subject, one field's value
+	MaxFields         = 32                 // fields of a request
+	MaxSegments       = 8                  // segments of a body
+	MaxCAs            = 64                 // CA certificates of a state
+	MaxBodies         = 256                // bodies of an agent or station
+
+	// MaxTime is 9999-12-31T23:59:59Z in unix seconds, the last moment a certificate can name (RFC 5280 section 4.1.2.5).
+	MaxTime = 253402300799
 )
 
 var (
@@ -144,7 +149,7 @@ func (s Scope) Contains(t Scope) bool {
 	return (s.Profile == Any || s.Profile == t.Profile) && (s.Body == Any || t.Body != Any && BodyContains(s.Body, t.Body))
 }
 
-// Person is one human's normalised identifier, the same in roster and approver certificates: a scheme, a colon, a
+// ValidPerson tells whether text is one human's normalised identifier, the same in roster and approver certificates: a scheme, a colon, a
 // value, such as it:FTTCRL84C52H501V. Quorums count persons.
 func ValidPerson(text string) bool {
 	scheme, value, found := strings.Cut(text, ":")
@@ -158,3 +163,6 @@ func ValidPerson(text string) bool {
 	}
 	return true
 }
+
+// Date shows a time, in unix seconds, in refusals and listings: UTC, to the minute, the same everywhere.
+func Date(unix int64) string { return time.Unix(unix, 0).UTC().Format("2006-01-02 15:04 UTC") }

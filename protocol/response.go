@@ -15,13 +15,13 @@ type ResponseHeader struct {
 	Version     uint64   `cbor:"1,keyasint"`
 	From        Digest   `cbor:"2,keyasint"`            // the appliance's genesis digest
 	To          string   `cbor:"3,keyasint"`            // the agent's name
-	Answers     uint64   `cbor:"4,keyasint"`            // number of the bundle
+	Answers     uint64   `cbor:"4,keyasint"`            // number of the bundle it answers
 	Bundle      Digest   `cbor:"5,keyasint"`            // SHA-256 of that bundle
 	Created     int64    `cbor:"6,keyasint"`            // unix seconds
 	Last        uint64   `cbor:"7,keyasint"`            // highest number used by this agent
 	Missing     []uint64 `cbor:"8,keyasint,omitempty"`  // lower numbers not used yet; ascending, the first 64
 	Pending     []uint64 `cbor:"9,keyasint,omitempty"`  // bundles whose responses were not acknowledged; ascending
-	Refusal     *Refusal `cbor:"10,keyasint,omitempty"` // of the bundle as a whole: it has no results then
+	Refusal     *Refusal `cbor:"10,keyasint,omitempty"` // of the bundle as a whole: only what takes away was done then
 	Results     uint64   `cbor:"11,keyasint,omitempty"`
 	FirstLeaf   uint64   `cbor:"12,keyasint,omitempty"` // index of the first leaf: the size of the checkpoint that the agent knew
 	Leaves      uint64   `cbor:"13,keyasint,omitempty"`
@@ -36,11 +36,40 @@ type ResponseHeader struct {
 // MaxResponseHeader bounds a header: the state (a policy, a roster, 64 CA certificates), proofs and a checkpoint.
 const MaxResponseHeader = 1 << 20
 
-// MaxPending is how many unacknowledged responses a header names, and MaxMissing how many unused numbers.
+// MaxPending is how many unacknowledged responses a header names, MaxMissing how many unused numbers; MaxLeaves is how
+// many leaves a log has (log.md), MaxCRLs how many CRLs a response brings.
 const (
 	MaxPending = 1024
 	MaxMissing = 64
+	MaxLeaves  = 1 << 53
+	MaxCRLs    = 1 << 16
 )
+
+func (h *ResponseHeader) check() error {
+	switch {
+	case h.Version != Version:
+		return fmt.Errorf("version %d is not %d", h.Version, Version)
+	case !ValidName(h.To):
+		return fmt.Errorf("receiver %q is not a name", cut(h.To))
+	case h.Answers == 0:
+		return errors.New("the number of the bundle is 0")
+	case h.Created <= 0 || h.Created > MaxTime:
+		return fmt.Errorf("created %d is not a time", h.Created)
+	case !ascending(h.Missing, MaxMissing) || len(h.Missing) != 0 && h.Missing[len(h.Missing)-1] >= h.Last:
+		return errors.New("the missing numbers are not in order, too many or above the last")
+	case !ascending(h.Pending, MaxPending) || len(h.Pending) != 0 && h.Pending[len(h.Pending)-1] > h.Last:
+		return errors.New("the pending numbers are not in order, too many or above the last")
+	case h.Results > MaxItems || h.FirstLeaf > MaxLeaves || h.Leaves > MaxLeaves || h.CRLs > MaxCRLs:
+		return fmt.Errorf("%d results, %d leaves from %d and %d CRLs are too many", h.Results, h.Leaves, h.FirstLeaf, h.CRLs)
+	}
+	if err := h.State.check(); err != nil {
+		return err
+	}
+	if h.Refusal != nil {
+		return h.Refusal.check()
+	}
+	return nil
+}
 
 // Outcome is what became of a request.
 type Outcome uint64
@@ -88,28 +117,52 @@ type Answer struct {
 // ParseAnswer decodes an answer and the result in it.
 func ParseAnswer(data []byte) (Answer, Result, error) {
 	var a Answer
-	var r Result
 	if err := cose.Unmarshal(data, &a); err != nil {
-		return a, r, err
+		return Answer{}, Result{}, err
 	}
 	if (a.Index == 0) != (len(a.Salt) == 0) || len(a.Salt) != 0 && len(a.Salt) != 16 {
-		return a, r, errors.New("answer: index and salt go together")
+		return Answer{}, Result{}, errors.New("answer: index and salt of 16 bytes go together")
 	}
 	r, err := ParseResult(a.Body)
-	return a, r, err
+	if err != nil {
+		return Answer{}, Result{}, err
+	}
+	return a, r, nil
 }
 
-// ParseResult decodes a result.
+// ParseResult decodes a result, and checks that it holds what its outcome has and nothing else.
 func ParseResult(data []byte) (Result, error) {
 	var r Result
 	if err := cose.Unmarshal(data, &r); err != nil {
-		return r, err
+		return Result{}, err
 	}
-	if r.Outcome < OutcomeIssued || r.Outcome > OutcomeRefused || (r.Outcome == OutcomeRefused) != (r.Refusal != nil) ||
-		(r.Outcome == OutcomeIssued) != (len(r.Certificate) != 0) {
-		return r, fmt.Errorf("result %s: outcome %s does not fit what it holds", r.ID, r.Outcome)
+	if err := r.check(); err != nil {
+		return Result{}, fmt.Errorf("result of %s: %w", r.ID, err)
 	}
 	return r, nil
+}
+
+func (r *Result) check() error {
+	o := r.Outcome
+	takesAway := o == OutcomeRevoked || o == OutcomeHeld
+	changesCertificate := takesAway || o == OutcomeIssued || o == OutcomeReleased
+	switch {
+	case o < OutcomeIssued || o > OutcomeRefused:
+		return fmt.Errorf("outcome %d is not known", uint64(o))
+	case changesCertificate == r.Issuer.IsZero(), changesCertificate != (len(r.Serial) != 0), changesCertificate && !validSerial(r.Serial):
+		return fmt.Errorf("%s: issuer or serial is missing or out of place", o)
+	case (o == OutcomeIssued) != (len(r.Certificate) != 0):
+		return fmt.Errorf("%s: a certificate is missing or out of place", o)
+	case o != OutcomeDone && len(r.Key) != 0:
+		return fmt.Errorf("%s: a key is out of place", o)
+	case takesAway != (len(r.Receipt) != 0):
+		return fmt.Errorf("%s: a receipt is missing or out of place", o)
+	case (o == OutcomeRefused) != (r.Refusal != nil):
+		return fmt.Errorf("%s: a refusal is missing or out of place", o)
+	case r.Refusal != nil:
+		return r.Refusal.check()
+	}
+	return nil
 }
 
 // Receipt shows the one who took away that it was done (law 6).
@@ -124,12 +177,18 @@ type Receipt struct {
 
 // OpenReceipt returns the receipt that the appliance's seal key signed.
 func OpenReceipt(message []byte, seal cose.Key) (Receipt, error) {
-	var r Receipt
 	payload, err := cose.Verify(message, ContextReceipt, seal)
 	if err != nil {
-		return r, err
+		return Receipt{}, err
 	}
-	return r, cose.Unmarshal(payload, &r)
+	var r Receipt
+	if err := cose.Unmarshal(payload, &r); err != nil {
+		return Receipt{}, err
+	}
+	if r.Outcome != OutcomeRevoked && r.Outcome != OutcomeHeld || !validSerial(r.Serial) {
+		return Receipt{}, fmt.Errorf("receipt for %s: outcome %s or serial %x is not valid", r.Request, r.Outcome, r.Serial)
+	}
+	return r, nil
 }
 
 // MaxAnswer bounds one answer: a certificate of at most 16 KiB, or a receipt. MaxLeaf and MaxCRL bound the others.
@@ -139,9 +198,13 @@ const (
 	MaxCRL    = 64 << 20 // a million entries of some 40 bytes, and room
 )
 
-// WriteResponseHeader signs and writes the header; the answers, leaves and CRLs follow it as they were hashed.
+// WriteResponseHeader signs and writes the header; the answers, leaves and CRLs follow it as they were hashed. It
+// refuses what OpenResponse would refuse.
 func WriteResponseHeader(w io.Writer, h ResponseHeader, seal crypto.Signer) error {
-	return writeSigned(w, h, ContextResponse, seal)
+	if err := h.check(); err != nil {
+		return fmt.Errorf("write response: %w", err)
+	}
+	return writeSigned(w, h, MaxResponseHeader, ContextResponse, seal)
 }
 
 // Response is a response whose seal was verified.
@@ -151,17 +214,14 @@ type Response struct {
 	read   uint64
 }
 
-// OpenResponse verifies the seal over the whole spool, and that it is from the appliance to the agent.
+// OpenResponse verifies the seal over the whole spool, and that it is from the appliance to the agent. An error is a
+// fault of the spool.
 func OpenResponse(spool Spool, appliance Digest, seal cose.Key, agent string) (*Response, *Refusal, error) {
-	size, err := sizeOf(spool)
-	if err != nil {
-		return nil, nil, err
-	}
-	message, rest, _, refusal, err := readSealed(spool, size, MaxResponseHeader, "response")
+	s, refusal, err := readSealed(spool, MaxResponseHeader, "response")
 	if refusal != nil || err != nil {
 		return nil, refusal, err
 	}
-	payload, err := cose.Verify(message, ContextResponse, seal)
+	payload, err := cose.Verify(s.message, ContextResponse, seal)
 	if err != nil {
 		return nil, Refuse(CodeBadSeal, "reason", err.Error()), nil
 	}
@@ -169,21 +229,18 @@ func OpenResponse(spool Spool, appliance Digest, seal cose.Key, agent string) (*
 	if err := cose.Unmarshal(payload, &h); err != nil {
 		return nil, Malformed("response", err), nil
 	}
+	if err := h.check(); err != nil {
+		return nil, Malformed("response", err), nil
+	}
 	switch {
 	case h.From != appliance:
 		return nil, Refuse(CodeWrongAppliance, "appliance", h.From.String()), nil
 	case h.To != agent:
 		return nil, Refuse(CodeNotForAgent, "name", h.To), nil
-	case h.Rest != rest:
+	case h.Rest != s.rest:
 		return nil, Refuse(CodeBadSeal, "reason", "the contents are not those that were sealed"), nil
-	case h.Version != Version, h.Results > MaxItems, h.Refusal != nil && h.Results != 0:
-		return nil, Malformed("response", errors.New("a header field is not valid")), nil
 	}
-	r := &Response{Header: h, reader: bufio.NewReaderSize(io.NewSectionReader(spool, 0, size), 1<<16)}
-	if _, err := ReadString(r.reader, MaxResponseHeader); err != nil {
-		return nil, nil, fmt.Errorf("read spooled response again: %w", err)
-	}
-	return r, nil, nil
+	return &Response{Header: h, reader: s.contents}, nil, nil
 }
 
 // Part says what Next returned.
@@ -196,24 +253,29 @@ const (
 	PartCRL
 )
 
-// Next returns the next part, or io.EOF after the last.
+// Next returns the next part, or io.EOF after the last. Errors about the bytes wrap ErrSequence; any other is a fault of
+// the spool.
 func (r *Response) Next() (Part, []byte, error) {
+	h := &r.Header
 	part, limit := PartCRL, MaxCRL
-	h := r.Header
 	switch {
 	case r.read < h.Results:
 		part, limit = PartAnswer, MaxAnswer
 	case r.read < h.Results+h.Leaves:
 		part, limit = PartLeaf, MaxLeaf
 	case r.read == h.Results+h.Leaves+h.CRLs:
-		if _, err := r.reader.ReadByte(); err != io.EOF {
-			return part, nil, errors.New("response: bytes after the last part")
+		switch _, err := r.reader.ReadByte(); err {
+		case io.EOF:
+			return part, nil, io.EOF
+		case nil:
+			return part, nil, fmt.Errorf("response: bytes after the last part: %w", ErrSequence)
+		default:
+			return part, nil, fmt.Errorf("read spooled response: %w", err)
 		}
-		return part, nil, io.EOF
 	}
 	data, err := ReadString(r.reader, limit)
 	if err != nil {
-		return part, nil, fmt.Errorf("response: part %d: %w", r.read, unexpected(err))
+		return part, nil, fmt.Errorf("response: part %d: %w", r.read, truncated(err))
 	}
 	r.read++
 	return part, data, nil

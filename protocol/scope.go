@@ -33,12 +33,21 @@ func (a ApproverScope) check() error {
 	if len(a.Scopes) == 0 {
 		return fmt.Errorf("%s has no scope", a.Person)
 	}
-	for i, s := range a.Scopes {
-		if !ValidName(s.Profile) || !ValidBody(s.Body) || i > 0 && !scopeLess(a.Scopes[i-1], s) {
+	return checkScopes(a.Scopes)
+}
+
+// checkScopes wants scopes without Any, strictly ascending by profile, then body.
+func checkScopes(scopes []Scope) error {
+	for i, s := range scopes {
+		if !ValidName(s.Profile) || !ValidBody(s.Body) || i > 0 && !scopeLess(scopes[i-1], s) {
 			return fmt.Errorf("scope %d is not valid or not in order", i)
 		}
 	}
 	return nil
+}
+
+func scopeLess(a, b Scope) bool {
+	return a.Profile < b.Profile || a.Profile == b.Profile && a.Body < b.Body
 }
 
 // Encode gives the extension's value: an OCTET STRING, since RFC 5280 section 4.1 wants DER there, of deterministic CBOR.

@@ -2,8 +2,10 @@ package protocol
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
+	"slices"
 )
 
 // A bundle and a response are CBOR sequences (RFC 8742) of byte strings. WriteString and ReadString are the only code
@@ -32,47 +34,70 @@ func stringHead(n uint64) []byte {
 	}
 }
 
-// ReadString reads one byte string of at most max bytes. It returns io.EOF at the end, and only there.
-func ReadString(r *bufio.Reader, max int) ([]byte, error) {
-	first, err := r.ReadByte()
+// ErrSequence is wrapped by errors about bytes that are no byte string within the limit, or end too early. Any other
+// error of ReadString is the reader's own.
+var ErrSequence = errors.New("not a sequence of byte strings")
+
+// readAhead is how much ReadString allocates before it has seen that so many bytes are there.
+const readAhead = 64 << 10
+
+// ReadString reads one byte string of at most limit bytes, whose length must be in its shortest form. It returns io.EOF
+// at the end, and only there. What it allocates is at most readAhead or twice what it read.
+func ReadString(r *bufio.Reader, limit int) ([]byte, error) {
+	n, err := readLength(r)
 	if err != nil {
 		return nil, err
 	}
-	if first>>5 != 2 || first&31 > 26 {
-		return nil, fmt.Errorf("read byte string: initial byte %#02x", first)
+	if n > uint64(limit) {
+		return nil, fmt.Errorf("read byte string: %d bytes, at most %d: %w", n, limit, ErrSequence)
 	}
-	n := uint64(first & 31)
-	if n >= 24 {
-		width := 1 << (n - 24)
-		least := uint64(24)
-		if width > 1 {
-			least = 1 << (4 * width)
+	size := int(n)
+	data := make([]byte, 0, min(size, readAhead))
+	for {
+		have := len(data)
+		data = data[:min(size, cap(data))]
+		if _, err := io.ReadFull(r, data[have:]); err != nil {
+			return nil, fmt.Errorf("read byte string: %w", truncated(err))
 		}
-		n = 0
-		for range width {
-			b, err := r.ReadByte()
-			if err != nil {
-				return nil, fmt.Errorf("read byte string: %w", unexpected(err))
-			}
-			n = n<<8 | uint64(b)
+		if len(data) == size {
+			return data, nil
 		}
-		if n < least {
-			return nil, fmt.Errorf("read byte string: length %d is not in its shortest form", n)
-		}
+		data = slices.Grow(data, min(size-len(data), len(data)))
 	}
-	if n > uint64(max) {
-		return nil, fmt.Errorf("read byte string: %d bytes, at most %d", n, max)
-	}
-	data := make([]byte, n)
-	if _, err := io.ReadFull(r, data); err != nil {
-		return nil, fmt.Errorf("read byte string: %w", unexpected(err))
-	}
-	return data, nil
 }
 
-func unexpected(err error) error {
-	if err == io.EOF {
-		return io.ErrUnexpectedEOF
+// readLength reads the head of a byte string.
+func readLength(r *bufio.Reader) (uint64, error) {
+	first, err := r.ReadByte()
+	if err != nil {
+		return 0, err
+	}
+	if first>>5 != 2 || first&31 > 26 {
+		return 0, fmt.Errorf("read byte string: initial byte %#02x: %w", first, ErrSequence)
+	}
+	short := uint64(first & 31)
+	if short < 24 {
+		return short, nil
+	}
+	var n uint64
+	width := 1 << (short - 24) // 1, 2 or 4 bytes
+	for range width {
+		b, err := r.ReadByte()
+		if err != nil {
+			return 0, fmt.Errorf("read byte string: %w", truncated(err))
+		}
+		n = n<<8 | uint64(b)
+	}
+	if n < [...]uint64{1: 24, 2: 1 << 8, 4: 1 << 16}[width] {
+		return 0, fmt.Errorf("read byte string: length %d is not in its shortest form: %w", n, ErrSequence)
+	}
+	return n, nil
+}
+
+// truncated tells an end that came too early from a reader that failed.
+func truncated(err error) error {
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		return fmt.Errorf("%w: %w", ErrSequence, io.ErrUnexpectedEOF)
 	}
 	return err
 }

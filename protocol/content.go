@@ -1,0 +1,226 @@
+package protocol
+
+import (
+	"errors"
+	"fmt"
+
+	"coldseal/protocol/cose"
+)
+
+// Origin says who vouches that a key belongs to its subject (law 2).
+type Origin uint64
+
+// The origins of a key.
+const (
+	OriginAttested Origin = 1 // a device attests it under an enrolled vendor root
+	OriginStation  Origin = 2 // an enrolled station signs key, card serial and subject together
+	OriginCurrent  Origin = 3 // the key of the certificate being renewed signs
+	OriginHolder   Origin = 4 // approvers state that its fingerprint matched the one on the holder's device
+	OriginAgent    Origin = 5 // the agent made it: machines only
+)
+
+var originNames = [...]string{OriginAttested: "attested", OriginStation: "station", OriginCurrent: "current", OriginHolder: "holder", OriginAgent: "agent"}
+
+// String is the origin's name in policies.
+func (o Origin) String() string {
+	if o >= 1 && int(o) < len(originNames) {
+		return originNames[o]
+	}
+	return fmt.Sprintf("origin-%d", uint64(o))
+}
+
+// ParseOrigin is the inverse of String.
+func ParseOrigin(name string) (Origin, bool) {
+	for o, n := range originNames {
+		if n == name && n != "" {
+			return Origin(o), true
+		}
+	}
+	return 0, false
+}
+
+// CertificateID names a certificate: the id of the key that issued it, and its serial, big-endian without leading zeros.
+type CertificateID struct {
+	_      struct{} `cbor:",toarray"`
+	Issuer Digest
+	Serial []byte
+}
+
+// Issuance is the content of issue and renew.
+type Issuance struct {
+	CSR       []byte            `cbor:"1,keyasint"`           // PKCS#10, DER: proves possession; its names count for nothing
+	Fields    map[string]string `cbor:"2,keyasint,omitempty"` // values of the profile's fields
+	NotBefore int64             `cbor:"3,keyasint,omitempty"` // unix seconds; absent: when it is signed
+	NotAfter  int64             `cbor:"4,keyasint,omitempty"` // unix seconds, inclusive; absent: the profile's usual term
+	Origin    Origin            `cbor:"5,keyasint"`           //
+	Evidence  []byte            `cbor:"6,keyasint,omitempty"` // station: COSE_Sign1 of a KeyStatement; attested: as the vendor's format says
+	Scopes    []Scope           `cbor:"7,keyasint,omitempty"` // what the holder may approve; approver profiles only; sorted
+	Renews    *CertificateID    `cbor:"8,keyasint,omitempty"` // renew only
+}
+
+// KeyStatement is what an enrolled station signs about a card (origin station).
+type KeyStatement struct {
+	Appliance  Digest `cbor:"1,keyasint"`
+	Key        Digest `cbor:"2,keyasint"` // SHA-256 of the SubjectPublicKeyInfo
+	CardSerial string `cbor:"3,keyasint"`
+	Subject    string `cbor:"4,keyasint"` // the request's
+}
+
+// Revocation is the content of revoke and hold (a hold has no reason but its own).
+type Revocation struct {
+	Serial []byte `cbor:"1,keyasint"`
+	Reason Reason `cbor:"2,keyasint,omitempty"`
+	Since  int64  `cbor:"3,keyasint,omitempty"` // unix seconds: invalidityDate (RFC 5280 section 5.3.2)
+}
+
+// Reason is a CRLReason (RFC 5280 section 5.3.1).
+type Reason uint64
+
+// The reasons that may be asked for; certificateHold is set by hold, removeFromCRL and aACompromise are never used.
+const (
+	ReasonUnspecified          Reason = 0
+	ReasonKeyCompromise        Reason = 1
+	ReasonCACompromise         Reason = 2
+	ReasonAffiliationChanged   Reason = 3
+	ReasonSuperseded           Reason = 4
+	ReasonCessationOfOperation Reason = 5
+	ReasonCertificateHold      Reason = 6
+	ReasonPrivilegeWithdrawn   Reason = 9
+)
+
+var reasonNames = map[Reason]string{
+	ReasonUnspecified: "unspecified", ReasonKeyCompromise: "keyCompromise", ReasonCACompromise: "cACompromise",
+	ReasonAffiliationChanged: "affiliationChanged", ReasonSuperseded: "superseded",
+	ReasonCessationOfOperation: "cessationOfOperation", ReasonCertificateHold: "certificateHold",
+	ReasonPrivilegeWithdrawn: "privilegeWithdrawn",
+}
+
+// String is the reason's name in RFC 5280.
+func (r Reason) String() string {
+	if name, ok := reasonNames[r]; ok {
+		return name
+	}
+	return fmt.Sprintf("reason-%d", uint64(r))
+}
+
+// ParseReason is the inverse of String.
+func ParseReason(name string) (Reason, bool) {
+	for r, n := range reasonNames {
+		if n == name {
+			return r, true
+		}
+	}
+	return 0, false
+}
+
+// Release is the content of release: it ends one hold and no later one.
+type Release struct {
+	Serial []byte `cbor:"1,keyasint"`
+	Hold   uint64 `cbor:"2,keyasint"` // log index of the hold
+}
+
+// Withdrawal is the content of withdraw.
+type Withdrawal struct {
+	Request Digest `cbor:"1,keyasint"`
+}
+
+// Issuance decodes the content of issue and renew.
+func (r *Request) Issuance() (Issuance, *Refusal) {
+	c, refusal := content[Issuance](r, KindIssue, KindRenew)
+	if refusal != nil {
+		return c, refusal
+	}
+	vouched := c.Origin == OriginAttested || c.Origin == OriginStation
+	switch {
+	case (r.Kind == KindRenew) != (c.Renews != nil):
+		return c, Malformed("request", fmt.Errorf("%s: the certificate it renews is missing or out of place", r.Kind))
+	case c.Renews != nil && (!validSerial(c.Renews.Serial) || c.Renews.Issuer.IsZero()):
+		return c, Malformed("request", fmt.Errorf("issuer %s and serial %x name no certificate", c.Renews.Issuer, c.Renews.Serial))
+	case c.Origin < OriginAttested || c.Origin > OriginAgent:
+		return c, Malformed("request", fmt.Errorf("origin %d is not known", uint64(c.Origin)))
+	case !vouched && len(c.Evidence) != 0:
+		return c, Malformed("request", fmt.Errorf("evidence is out of place: a key of origin %s has none", c.Origin))
+	case len(c.CSR) == 0:
+		return c, Malformed("request", errors.New("there is no CSR"))
+	}
+	if err := checkTerm(c.Fields, c.NotBefore, c.NotAfter); err != nil {
+		return c, Malformed("request", err)
+	}
+	if err := checkScopes(c.Scopes); err != nil {
+		return c, Malformed("request", err)
+	}
+	return c, nil
+}
+
+// checkTerm checks what issuance and sign-ca have in common: values of fields, and a term.
+func checkTerm(fields map[string]string, notBefore, notAfter int64) error {
+	if len(fields) > MaxFields {
+		return fmt.Errorf("%d fields, at most %d", len(fields), MaxFields)
+	}
+	for name, value := range fields {
+		if !ValidName(name) || value == "" || len(value) > MaxText {
+			return fmt.Errorf("field %q has a bad name, no value or more than %d bytes", name, MaxText)
+		}
+	}
+	if notBefore < 0 || notAfter < 0 || notBefore > MaxTime || notAfter > MaxTime || notAfter != 0 && notAfter < notBefore {
+		return fmt.Errorf("validity %d to %d is not in order", notBefore, notAfter)
+	}
+	return nil
+}
+
+// Revocation decodes the content of revoke and hold.
+func (r *Request) Revocation() (Revocation, *Refusal) {
+	c, refusal := content[Revocation](r, KindRevoke, KindHold)
+	if refusal != nil {
+		return c, refusal
+	}
+	_, known := reasonNames[c.Reason]
+	switch {
+	case !validSerial(c.Serial):
+		return c, Malformed("request", fmt.Errorf("serial %x is not one", c.Serial))
+	case !known || c.Reason == ReasonCertificateHold:
+		return c, Malformed("request", fmt.Errorf("reason %d cannot be asked for", uint64(c.Reason)))
+	case c.Since < 0 || c.Since > MaxTime:
+		return c, Malformed("request", fmt.Errorf("date %d is not one", c.Since))
+	case r.Kind == KindHold && (c.Reason != 0 || c.Since != 0):
+		return c, Malformed("request", errors.New("hold: a reason or date is out of place"))
+	}
+	return c, nil
+}
+
+// Release decodes the content of release.
+func (r *Request) Release() (Release, *Refusal) {
+	c, refusal := content[Release](r, KindRelease)
+	if refusal == nil && (!validSerial(c.Serial) || c.Hold == 0) {
+		refusal = Malformed("request", fmt.Errorf("serial %x and log index %d name no hold", c.Serial, c.Hold))
+	}
+	return c, refusal
+}
+
+// Withdrawal decodes the content of withdraw.
+func (r *Request) Withdrawal() (Withdrawal, *Refusal) {
+	c, refusal := content[Withdrawal](r, KindWithdraw)
+	if refusal == nil && c.Request.IsZero() {
+		refusal = Malformed("request", errors.New("withdraw: no request is named"))
+	}
+	return c, refusal
+}
+
+// content decodes the content of a request, which must be of one of the kinds.
+func content[T any](r *Request, kinds ...Kind) (T, *Refusal) {
+	var c T
+	for _, k := range kinds {
+		if r.Kind == k {
+			if err := cose.Unmarshal(r.Content, &c); err != nil {
+				return c, Malformed("request", err)
+			}
+			return c, nil
+		}
+	}
+	return c, Malformed("request", fmt.Errorf("content of %s read as %T", r.Kind, c))
+}
+
+// validSerial: 1 to 20 bytes, positive, no leading zero (RFC 5280 section 4.1.2.2).
+func validSerial(serial []byte) bool {
+	return len(serial) >= 1 && len(serial) <= 20 && serial[0] != 0 && serial[0] < 0x80
+}
