@@ -42,8 +42,8 @@ type Name struct {
 	Kind      Kind
 	Appliance string // Tag of the appliance
 	Agent     string // Bundle and Response: [a-z0-9-]{1,32}
-	Sequence  uint64 // Bundle and Response: 1 to MaxSequence
-	File      string // Clear: *.pem, *.crl, checkpoint or receipt
+	Sequence  uint64 // Bundle and Response: 1 to MaxSequence; 0 in a Response is the notice, the answer to a refused bundle
+	File      string // Clear: *.pem, *.crl, *.receipt or checkpoint
 }
 
 // Tag is the part of an appliance's genesis digest that stands in file names: its first 8 hexadecimal digits. It tells
@@ -79,9 +79,12 @@ func (n Name) Path() (string, error) {
 	}
 	if n.Kind == Clear {
 		if n.Agent != "" || n.Sequence != 0 || !isClearName(n.File) {
-			return "", n.bad("%q is not *.pem, *.crl, checkpoint or receipt", n.File)
+			return "", n.bad("%q is not *.pem, *.crl, *.receipt or checkpoint", n.File)
 		}
 		return dir + "/" + n.File, nil
+	}
+	if n.Kind == Response && n.Sequence == 0 && n.File == "" {
+		return dir + "/" + noticeFile, nil
 	}
 	if n.File != "" || !IsAgentName(n.Agent) || n.Sequence < 1 || n.Sequence > MaxSequence {
 		return "", n.bad("agent %q, sequence %d", n.Agent, n.Sequence)
@@ -129,6 +132,9 @@ func parse(name string) (Name, bool) {
 		n.Agent, file = file[:cut], file[cut+1:]
 	case parts[2] == "to-agent":
 		n.Kind, n.Agent = Response, parts[3]
+		if file == noticeFile {
+			return n, true
+		}
 		if file, ok = strings.CutSuffix(file, ".response"); !ok {
 			return n, false
 		}
@@ -148,14 +154,17 @@ func IsAgentName(s string) bool {
 	return only(s, "abcdefghijklmnopqrstuvwxyz0123456789-")
 }
 
+// noticeFile answers a bundle that was refused as a whole and used no number; the next one replaces it.
+const noticeFile = "notice.response"
+
 func isClearName(s string) bool {
-	if s == "checkpoint" || s == "receipt" {
+	if s == "checkpoint" {
 		return true
 	}
 	ext := path.Ext(s)
 	stem := strings.TrimSuffix(s, ext)
 	// A leading dot hides the file, a leading hyphen makes it an option of a command.
-	return (ext == ".pem" || ext == ".crl") && len(s) <= maxClearName && stem != "" && !strings.ContainsAny(stem[:1], ".-") &&
+	return (ext == ".pem" || ext == ".crl" || ext == ".receipt") && len(s) <= maxClearName && stem != "" && !strings.ContainsAny(stem[:1], ".-") &&
 		only(stem, "abcdefghijklmnopqrstuvwxyz0123456789._-")
 }
 

@@ -19,7 +19,7 @@ func TestNames(t *testing.T) {
 		{Name{Kind: Clear, Appliance: tag, File: "issuing-ca_1.0.crl"}, "coldseal/deadbeef/clear/issuing-ca_1.0.crl"},
 		{Name{Kind: Clear, Appliance: tag, File: "root.pem"}, "coldseal/deadbeef/clear/root.pem"},
 		{Name{Kind: Clear, Appliance: tag, File: "checkpoint"}, "coldseal/deadbeef/clear/checkpoint"},
-		{Name{Kind: Clear, Appliance: tag, File: "receipt"}, "coldseal/deadbeef/clear/receipt"},
+		{Name{Kind: Clear, Appliance: tag, File: "ab.receipt"}, "coldseal/deadbeef/clear/ab.receipt"},
 	} {
 		path, err := c.name.Path()
 		if err != nil || path != c.path {

@@ -1,0 +1,34 @@
+package appliance
+
+import (
+	"fmt"
+
+	"coldseal/protocol"
+)
+
+// gate refuses a clock that cannot be right (law 12): before the last log entry, before this release was built, or
+// further ahead of the last entry than policy allows.
+func (e *Engine) gate(now int64) *protocol.Refusal {
+	var reason string
+	switch last := e.state.Clock; {
+	case now < last:
+		reason = "the last log entry is of " + protocol.Date(last)
+	case now < e.Built.Unix():
+		reason = "this release was built on " + protocol.Date(e.Built.Unix())
+	case now-last > e.state.CurrentPolicy().ClockAhead:
+		reason = fmt.Sprintf("that is more than %d days after the last log entry", e.state.CurrentPolicy().ClockAhead/86400)
+	default:
+		return nil
+	}
+	return protocol.Refuse(protocol.CodeClock, "now", protocol.Date(now), "reason", reason)
+}
+
+// time is what a leaf says. While the gate is shut the clock is not believed: only taking away and set-time go on, at
+// the time of the last entry.
+func (e *Engine) time() (now int64, shut *protocol.Refusal) {
+	now = e.Now().Unix()
+	if shut = e.gate(now); shut != nil {
+		return e.state.Clock, shut
+	}
+	return now, nil
+}

@@ -1,0 +1,155 @@
+package appliance
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"coldseal/appliance/signer"
+	"coldseal/appliance/store"
+	"coldseal/protocol"
+	"coldseal/protocol/auditlog"
+	"coldseal/protocol/cose"
+	"coldseal/protocol/policy"
+)
+
+// Genesis begins an appliance: its own keys, its identity, the first leaf of its log. What is given here is the only
+// thing that is ever typed; everything later is a request. Interrupted, it is run again, and what it had decided stays
+// decided. It returns the digest that people type elsewhere.
+func Genesis(c Config, name string, roster *policy.Roster, p *policy.Policy) (protocol.Digest, error) {
+	if problems := policy.Check(p, roster); len(problems) != 0 {
+		return protocol.Digest{}, protocolError(problems[0])
+	}
+	if pinned, found, err := c.Signer.Pinned(); err != nil {
+		return protocol.Digest{}, fault("ask signer for the genesis digest", err)
+	} else if found {
+		return protocol.Digest(pinned), fmt.Errorf("genesis: %w, with digest %s", ErrBegun, protocol.Digest(pinned))
+	}
+	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
+		return protocol.Digest{}, fmt.Errorf("make state directory: %w", err)
+	}
+	// The ledger is opened before any key is made: a disk that can't hold it is found out first.
+	ledger, err := openUnfinished(c.Dir)
+	if err != nil {
+		return protocol.Digest{}, err
+	}
+	e := &Engine{Config: c, ledger: ledger}
+	digest, err := e.begin(name, roster, p)
+	return digest, errors.Join(err, ledger.Close())
+}
+
+// ErrBegun is returned for a second genesis.
+var ErrBegun = errors.New("the appliance has begun already")
+
+func protocolError(p policy.Problem) error {
+	return fmt.Errorf("genesis: %s: %s", p.Where, p.Words)
+}
+
+// openUnfinished opens the ledger of a genesis that nobody has relied on yet.
+func openUnfinished(dir string) (*store.Store, error) {
+	ledger, err := store.Open(dir)
+	if err == nil {
+		return ledger, nil
+	}
+	if err := store.Remove(dir); err != nil {
+		return nil, err
+	}
+	return store.Create(dir)
+}
+
+func (e *Engine) begin(name string, roster *policy.Roster, p *policy.Policy) (protocol.Digest, error) {
+	var written []byte
+	err := e.ledger.View(func(tx *store.Tx) error {
+		if m, err := tx.Meta(); err == nil {
+			written = m.Genesis
+		}
+		return nil
+	})
+	if err != nil {
+		return protocol.Digest{}, err
+	}
+	if written == nil {
+		if written, err = e.write(name, roster, p); err != nil {
+			return protocol.Digest{}, err
+		}
+	}
+	digest := protocol.DigestOf(written)
+	counter, err := e.Signer.Counter()
+	if err != nil {
+		return digest, fault("read counter", err)
+	}
+	if counter == 0 {
+		if err := e.Signer.Advance(1); err != nil {
+			return digest, fault("advance counter", err)
+		}
+	}
+	if err := e.Signer.Pin(digest); err != nil {
+		return digest, fault("pin genesis digest", err)
+	}
+	return digest, nil
+}
+
+// write makes the keys and the first two leaves: genesis, and the step to counter value 1.
+func (e *Engine) write(name string, roster *policy.Roster, p *policy.Policy) ([]byte, error) {
+	g := protocol.Genesis{Version: protocol.Version, Name: name, Created: e.Now().Unix()}
+	if _, err := io.ReadFull(e.Rand, g.Nonce[:]); err != nil {
+		return nil, fault("draw nonce", err)
+	}
+	var err error
+	if e.log, g.Log, err = e.ownKey(LabelLog, signer.Log, signer.Ed25519); err != nil {
+		return nil, err
+	}
+	if _, g.Receiver, err = e.ownKey(LabelReceiver, signer.Receiver, signer.P256); err != nil {
+		return nil, err
+	}
+	if _, g.Seal, err = e.ownKey(LabelSeal, signer.Seal, signer.P256); err != nil {
+		return nil, err
+	}
+	if g.Roster, err = cose.Marshal(roster); err != nil {
+		return nil, err
+	}
+	if g.Policy, err = cose.Marshal(p); err != nil {
+		return nil, err
+	}
+	genesis, err := cose.Marshal(g)
+	if err != nil {
+		return nil, err
+	}
+	if e.state, err = auditlog.NewState(genesis, protocol.DigestOf(genesis)); err != nil {
+		return nil, fmt.Errorf("genesis: %w", err)
+	}
+	err = e.ledger.Update(func(tx *store.Tx) error {
+		rec := &recorder{tx: tx, appender: auditlog.NewAppender(auditlog.Range{}), now: g.Created, rand: e.Rand}
+		if _, _, err := rec.append(auditlog.Leaf{Kind: auditlog.Genesis}, genesis); err != nil {
+			return err
+		}
+		if _, _, err := rec.append(auditlog.Leaf{Kind: auditlog.Step, Number: 1}, nil); err != nil {
+			return err
+		}
+		edge, origin := rec.appender.Edge(), auditlog.Origin(protocol.DigestOf(genesis))
+		checkpoint, err := auditlog.SignCheckpoint(auditlog.CheckpointText(origin, edge.Size(), edge.Root()), origin, e.log)
+		if err != nil {
+			return err
+		}
+		return tx.PutMeta(store.Meta{
+			Schema: store.Schema, Generation: 1, Genesis: genesis, Roster: g.Roster, Policy: g.Policy, Counter: 1,
+			Clock: g.Created, Size: rec.size, Edge: edge.Hashes(), Checkpoint: checkpoint,
+		})
+	})
+	if err != nil {
+		return nil, fault("write ledger", err)
+	}
+	return genesis, nil
+}
+
+// ownKey makes one of the appliance's own keys, or finds it where genesis was interrupted.
+func (e *Engine) ownKey(label string, purpose signer.Purpose, algorithm signer.Algorithm) (*signer.Key, []byte, error) {
+	key, err := e.Signer.KeyLabelled(label, purpose)
+	if err != nil {
+		if key, err = e.Signer.CreateKey(label, purpose, algorithm); err != nil {
+			return nil, nil, fault("create "+label+" key", err)
+		}
+	}
+	return key, key.Info().SPKI, nil
+}

@@ -1,0 +1,212 @@
+package appliance
+
+import (
+	"context"
+	"crypto/ecdh"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"coldseal/appliance/signer"
+	"coldseal/appliance/store"
+	"coldseal/protocol"
+	"coldseal/protocol/media"
+)
+
+// Visit is what became of one bundle on a medium.
+type Visit struct {
+	File    string
+	Outcome Outcome
+	Problem error // the file could not be read or written; the same medium brought again finishes
+}
+
+// receiverKey opens bundles: the signer process multiplies one point.
+type receiverKey struct {
+	client *signer.Client
+	key    *signer.Key
+	public *ecdh.PublicKey
+}
+
+func (k receiverKey) PublicKey() *ecdh.PublicKey { return k.public }
+
+func (k receiverKey) ECDH(_ context.Context, point []byte) ([]byte, error) {
+	x, err := k.client.ECDH(k.key.ID(), point)
+	return x[:], err
+}
+
+// Medium processes the bundles on a medium that fresh says yes to (nil is all of them), and releases answers to it. An
+// error is a fault; trouble with the medium is in the visits.
+func (e *Engine) Medium(m *media.Medium, fresh func(name string) bool) ([]Visit, error) {
+	name := media.Name{Kind: media.Bundle, Appliance: media.Tag(e.appliance)}
+	dir, err := name.Dir()
+	if err != nil {
+		return nil, err
+	}
+	files, err := m.List(dir)
+	if err != nil {
+		return []Visit{{File: dir, Problem: err}}, nil
+	}
+	var visits []Visit
+	for _, file := range files {
+		path := dir + "/" + file
+		if parsed, err := media.ParseName(path); err != nil || parsed.Kind != media.Bundle || fresh != nil && !fresh(path) {
+			continue
+		}
+		v := Visit{File: path}
+		v.Outcome, v.Problem = e.visit(m, path)
+		visits = append(visits, v)
+		if errors.Is(v.Problem, ErrFault) {
+			return visits, v.Problem
+		}
+	}
+	return visits, nil
+}
+
+func (e *Engine) visit(m *media.Medium, path string) (Outcome, error) {
+	spooled, refusal, err := e.take(m, path)
+	if err != nil || refusal != nil {
+		return Outcome{Refusal: refusal}, err
+	}
+	defer spooled.Close() // a private copy without a name
+	var wrote error
+	out, err := e.Process(spooled, func(id protocol.Digest, receipt []byte) error {
+		wrote = errors.Join(wrote, e.clear(m, id.String()+".receipt", receipt))
+		return nil // a receipt that could not be written is also in the response
+	})
+	if err != nil {
+		return out, err
+	}
+	if out.Sender != "" {
+		if err := e.Release(m, out.Sender); err != nil {
+			return out, err
+		}
+	}
+	return out, errors.Join(wrote, e.Clear(m))
+}
+
+// take spools a bundle and opens its encryption. A file that is not for this appliance, or damaged, is a refusal. With
+// little room left the reserve is used: it is kept for revocations.
+func (e *Engine) take(m *media.Medium, path string) (*media.File, *protocol.Refusal, error) {
+	spool := e.spool
+	sealed, err := spool.Take(m, path, media.MaxBundleBytes)
+	if errors.Is(err, media.ErrSpace) {
+		if spool, err = media.NewSpool(e.Dir+"/spool", 0); err != nil {
+			return nil, nil, err
+		}
+		sealed, err = spool.Take(m, path, media.MaxBundleBytes)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	defer sealed.Close()
+	public, err := protocol.ReceiverKey(e.genesis.Receiver)
+	if err != nil {
+		return nil, nil, fault("receiver key", err)
+	}
+	plain, err := spool.Decrypt(context.Background(), sealed, receiverKey{e.Signer, e.receiver, public})
+	switch {
+	case errors.Is(err, media.ErrSealed), errors.Is(err, media.ErrReceiver):
+		return nil, protocol.Refuse(protocol.CodeBadSeal, "reason", err.Error()), nil
+	case errors.Is(err, media.ErrKey):
+		return nil, nil, e.stop(fault("open bundle", err))
+	}
+	return plain, nil, err
+}
+
+// Release writes all stored responses of an agent to the medium, encrypted to it.
+func (e *Engine) Release(m *media.Medium, agent string) error {
+	sequences, err := e.pendingResponses(agent)
+	if err != nil {
+		return fault("list responses", err)
+	}
+	party, err := protocol.ParseParty(e.state.Parties[agent])
+	if err != nil {
+		return fault("agent "+agent, err)
+	}
+	receiver, err := protocol.ReceiverKey(party.Receiver)
+	if err != nil {
+		return fault("agent "+agent, err)
+	}
+	for _, sequence := range append(sequences, noticeSequence) {
+		path, err := media.Name{Kind: media.Response, Appliance: media.Tag(e.appliance), Agent: agent, Sequence: sequence}.Path()
+		if err != nil {
+			return err
+		}
+		stored, err := os.Open(e.responsePath(agent, sequence))
+		if sequence == noticeSequence && errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return fault("read stored response", err)
+		}
+		err = m.Write(path, media.WriteOptions{Replace: true}, func(w io.Writer) error {
+			if _, err := stored.Seek(0, io.SeekStart); err != nil {
+				return err
+			}
+			sealed, err := media.Encrypt(w, receiver)
+			if err != nil {
+				return err
+			}
+			if _, err := io.Copy(sealed, stored); err != nil {
+				return err
+			}
+			return sealed.Close()
+		})
+		if err := errors.Join(err, stored.Close()); err != nil {
+			return fmt.Errorf("release response %d of %s: %w", sequence, agent, err)
+		}
+	}
+	return nil
+}
+
+// Clear writes what anybody may read: CA certificates, CRLs, the checkpoint.
+func (e *Engine) Clear(m *media.Medium) error {
+	for _, id := range e.caOrder() {
+		ca := e.state.CAs[id]
+		if ca.Certificate == nil {
+			continue
+		}
+		if err := e.clear(m, ca.Label+".pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.Certificate})); err != nil {
+			return err
+		}
+	}
+	err := e.CRLs(func(label string, shard uint16, crl store.CRL) error {
+		name := label + ".crl"
+		if shard > 0 {
+			name = fmt.Sprintf("%s-%d.crl", label, shard)
+		}
+		return e.clear(m, name, crl.DER)
+	})
+	if err != nil {
+		return err
+	}
+	checkpoint, err := e.Checkpoint()
+	if err != nil {
+		return err
+	}
+	return e.clear(m, "checkpoint", checkpoint)
+}
+
+func (e *Engine) clear(m *media.Medium, file string, data []byte) error {
+	path, err := media.Name{Kind: media.Clear, Appliance: media.Tag(e.appliance), File: file}.Path()
+	if err != nil {
+		return err
+	}
+	return m.Write(path, media.WriteOptions{Replace: true}, func(w io.Writer) error {
+		_, err := w.Write(data)
+		return err
+	})
+}
+
+// Checkpoint is the newest signed checkpoint.
+func (e *Engine) Checkpoint() ([]byte, error) {
+	var checkpoint []byte
+	err := e.ledger.View(func(tx *store.Tx) error {
+		m, err := tx.Meta()
+		checkpoint = m.Checkpoint
+		return err
+	})
+	return checkpoint, err
+}

@@ -1,0 +1,349 @@
+package appliance
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"coldseal/appliance/issue"
+	"coldseal/appliance/signer"
+	"coldseal/appliance/store"
+	"coldseal/protocol"
+	"coldseal/protocol/auditlog"
+	"coldseal/protocol/policy"
+)
+
+// Requests go through in batches: while one is signed, the next is prepared. Each step records the results of the batch
+// before and the intents of the next.
+
+// batch is what goes through one step.
+type batch struct {
+	items     []*item
+	approvals [][]byte
+	bytes     int
+	barrier   bool // what it does may change who may approve: nothing is prepared beside it
+}
+
+func (b *batch) add(g protocol.Group, items []*item) {
+	b.items = append(b.items, items...)
+	b.approvals = append(b.approvals, g.Approvals...)
+	for i, it := range items {
+		b.bytes += len(g.Items[i])
+		changesApprovers := it.req.Kind == protocol.KindRelease || it.profile != nil && it.profile.Use == policy.UseApprover
+		b.barrier = b.barrier || changesApprovers
+	}
+}
+
+func (b *batch) full(next protocol.Group) bool {
+	return len(b.items)+len(next.Items) > protocol.MaxGroupItems || b.bytes > protocol.MaxGroupBytes
+}
+
+// requests carries out the section of requests, which begins with the group first.
+func (r *run) requests(first protocol.Group) error {
+	source := &batcher{run: r, pending: &first}
+	var before *batch
+	next, err := source.next()
+	for err == nil {
+		current := next
+		if err := r.commit(before, current); err != nil {
+			return err
+		}
+		before = current
+		if current.barrier {
+			if err := r.signBatch(current); err != nil {
+				return err
+			}
+			if err := r.commit(current, nil); err != nil {
+				return err
+			}
+			before = nil
+			next, err = source.next()
+			continue
+		}
+		prepared := make(chan struct{})
+		go func() {
+			defer close(prepared)
+			next, err = source.next()
+		}()
+		signErr := r.signBatch(current)
+		<-prepared
+		if signErr != nil {
+			return signErr
+		}
+	}
+	if !errors.Is(err, io.EOF) {
+		return err
+	}
+	return r.commit(before, nil)
+}
+
+// batcher makes batches of groups.
+type batcher struct {
+	run     *run
+	pending *protocol.Group
+	ended   bool
+}
+
+func (s *batcher) next() (*batch, error) {
+	b := &batch{}
+	for !s.ended {
+		if s.pending == nil {
+			g, refusal, err := s.run.bundle.Next()
+			if errors.Is(err, io.EOF) || refusal != nil {
+				s.ended, s.run.cut = true, refusal
+				break
+			}
+			if err != nil {
+				return nil, fault("read spool", err)
+			}
+			s.pending = &g
+		}
+		if len(b.items) > 0 && (b.full(*s.pending) || b.barrier) {
+			break
+		}
+		g := *s.pending
+		s.pending = nil
+		items, err := s.run.prepare(g)
+		if err != nil {
+			return nil, fault("prepare requests", err)
+		}
+		b.add(g, items)
+	}
+	if len(b.items) == 0 {
+		return nil, io.EOF
+	}
+	if err := s.run.lintBatch(b.items); err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// commit is the step between two batches: the results of the one that was signed, and what is decided of the next.
+func (r *run) commit(signed, next *batch) error {
+	if signed == nil && next == nil {
+		return nil
+	}
+	err := r.step(r.now, func(rec *recorder) error {
+		if signed != nil {
+			for _, it := range signed.items {
+				if err := r.settle(rec, it); err != nil {
+					return err
+				}
+			}
+		}
+		if next != nil {
+			return r.decideBatch(rec, next)
+		}
+		return rec.tx.PutIntents(nil)
+	}, nil)
+	if err != nil || signed == nil {
+		return err
+	}
+	return r.answer(signed.items)
+}
+
+// decideBatch decides what depends on what the ledger says now, and logs what will be signed.
+func (r *run) decideBatch(rec *recorder, b *batch) error {
+	taken := reserved{names: map[string]bool{}, keys: map[protocol.Digest]string{}, ids: map[protocol.Digest]bool{}, renewed: map[string]bool{}, withdrawn: map[protocol.Digest]bool{}}
+	var intents []store.Intent
+	var body auditlog.IntentsBody
+	for _, it := range b.items {
+		if it.req.Kind == protocol.KindWithdraw && it.refusal == nil {
+			c, _ := it.req.Withdrawal()
+			taken.withdrawn[withdrawn(c.Request, it.req.Body)] = true
+		}
+	}
+	for _, it := range b.items {
+		if err := it.recall(rec.tx); err != nil {
+			return err
+		}
+		if it.answered || it.refusal != nil {
+			continue
+		}
+		if taken.ids[it.id] {
+			it.refusal = protocol.Refuse(protocol.CodeRepeated)
+			continue
+		}
+		taken.ids[it.id] = true
+		if it.profile == nil {
+			continue // release and withdraw sign nothing
+		}
+		if taken.withdrawn[withdrawn(it.id, it.req.Body)] {
+			it.refusal = protocol.Refuse(protocol.CodeWithdrawn)
+			continue
+		}
+		var err error
+		if it.refusal, err = r.decide(rec.tx, it, &taken, rec.now); err != nil {
+			return err
+		}
+		if it.refusal != nil {
+			continue
+		}
+		tbs := protocol.DigestOf(it.tbs)
+		intents = append(intents, store.Intent{Issuer: it.ca.KeyID, Serial: it.serial, TBS: tbs, Profile: it.req.Profile, NotAfter: it.notAfter})
+		body.Intents = append(body.Intents, auditlog.Intent{Request: it.item.Request, Issuer: it.ca.KeyID, Serial: it.serial, TBS: tbs})
+	}
+	body.Approvals = b.approvals
+	return putIntents(rec, intents, body)
+}
+
+// reserved is what the batch itself takes, before the ledger shows it.
+type reserved struct {
+	names     map[string]bool
+	keys      map[protocol.Digest]string
+	ids       map[protocol.Digest]bool
+	renewed   map[string]bool
+	withdrawn map[protocol.Digest]bool
+}
+
+// decide asks what only the ledger knows: may persons' approval be done without, is the name free, is the key new.
+func (r *run) decide(tx *store.Tx, it *item, taken *reserved, now int64) (*protocol.Refusal, error) {
+	name := store.NameKey(it.names.Unique)
+	key := protocol.DigestOf(it.csr.SPKI)
+	serial, holder, found, err := tx.Holder(name)
+	if err != nil {
+		return nil, err
+	}
+	if it.content.Renews != nil {
+		if refusal, err := r.decideRenewal(tx, it, name, now); refusal != nil || err != nil {
+			return refusal, err
+		}
+		if renews := fmt.Sprintf("%x", it.content.Renews.Serial); taken.renewed[renews] {
+			return protocol.Refuse(protocol.CodeAlreadyRenewed, "serial", renews), nil
+		} else {
+			taken.renewed[renews] = true
+		}
+	} else if it.quorum != nil {
+		return it.quorum, nil
+	}
+	renewsHolder := it.content.Renews != nil && bytes.Equal(serial, it.content.Renews.Serial)
+	occupied := found && holder.Status != auditlog.Revoked && now <= holder.NotAfter && !renewsHolder
+	if occupied || taken.names[string(name)] {
+		return protocol.Refuse(protocol.CodeNameActive, "name", it.names.Unique, "serial", fmt.Sprintf("%x", serial)), nil
+	}
+	if _, _, approves := auditlog.Officer(r.state.CurrentRoster(), key); approves {
+		return protocol.Refuse(protocol.CodeKeyKnown), nil
+	}
+	use, known, err := tx.KeyUse(key)
+	switch other, inBatch := taken.keys[key]; {
+	case err != nil:
+		return nil, err
+	case known && use.Compromised:
+		return protocol.Refuse(protocol.CodeKeyCompromised), nil
+	case known && !bytes.Equal(use.Name, name), inBatch && other != string(name):
+		return protocol.Refuse(protocol.CodeKeyKnown), nil
+	}
+	taken.names[string(name)], taken.keys[key] = true, string(name)
+	return nil, nil
+}
+
+// decideRenewal asks whether the certificate may be renewed, and by its key alone if persons did not approve (law 4).
+func (r *run) decideRenewal(tx *store.Tx, it *item, name []byte, now int64) (*protocol.Refusal, error) {
+	renews, p := it.content.Renews, it.profile
+	serial := fmt.Sprintf("%x", renews.Serial)
+	old, found, err := tx.Certificate(renews.Issuer, renews.Serial)
+	if err != nil || !found {
+		return protocol.Refuse(protocol.CodeNotOurs, "serial", serial), err
+	}
+	it.old = old
+	switch {
+	case old.Status != auditlog.Active:
+		return protocol.Refuse(protocol.CodeNotActive, "serial", serial, "status", old.Status.String()), nil
+	case now > old.NotAfter:
+		return protocol.Refuse(protocol.CodeNotActive, "serial", serial, "status", "expired"), nil
+	case old.Renewed:
+		return protocol.Refuse(protocol.CodeAlreadyRenewed, "serial", serial), nil
+	case !bytes.Equal(old.Name, name) || old.Profile != it.req.Profile || old.Body != it.req.Body || old.Subject != it.req.Subject:
+		return protocol.Refuse(protocol.CodeSubjectMismatch, "field", "subject", "profile", p.Name, "reason", "it is not that of the certificate to be renewed"), nil
+	case it.quorum == nil:
+		return nil, nil
+	case len(it.item.Current) == 0 || p.Renew.WindowDays == 0:
+		return it.quorum, nil
+	}
+	const day = 86400
+	if from := old.NotAfter + 1 - p.Renew.WindowDays*day; now < from {
+		return protocol.Refuse(protocol.CodeRenewalWindow, "serial", serial, "from", protocol.Date(from), "to", protocol.Date(old.NotAfter)), nil
+	}
+	if now > old.Approved+p.Renew.SinceDays*day {
+		return protocol.Refuse(protocol.CodeRenewalTooOld, "date", protocol.Date(old.Approved), "limit", fmt.Sprint(p.Renew.SinceDays)), nil
+	}
+	return nil, nil
+}
+
+// signBatch has the certificates of a batch signed, CA by CA. The signer client verifies each; here the certificate is
+// put together and compared with the one that was linted.
+func (r *run) signBatch(b *batch) error {
+	byCA := map[*issue.CA][]*item{}
+	for _, it := range b.items {
+		if it.refusal == nil && !it.answered && it.profile != nil {
+			byCA[it.ca] = append(byCA[it.ca], it)
+		}
+	}
+	for ca, items := range byCA {
+		inputs := make([][]byte, len(items))
+		for i, it := range items {
+			inputs[i] = ca.Input(it.tbs)
+		}
+		signatures, err := r.Signer.SignBatch(ca.KeyID, signer.CA, signer.Scheme(ca.Scheme), inputs)
+		if err != nil {
+			return r.stop(fault("sign with CA key "+ca.Label, err))
+		}
+		for i, it := range items {
+			if it.certificate, err = r.assemble(ca, it.tbs, it.linted, signatures[i]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// settle records what became of an item.
+func (r *run) settle(rec *recorder, it *item) error {
+	switch {
+	case it.answered:
+		return nil
+	case it.refusal != nil:
+		return it.conclude(rec, it.refusal)
+	case it.req.Kind == protocol.KindRelease:
+		return r.release(rec, it)
+	case it.req.Kind == protocol.KindWithdraw:
+		return r.withdraw(rec, it)
+	}
+	it.result = protocol.Result{ID: it.id, Outcome: protocol.OutcomeIssued, Issuer: it.ca.KeyID, Serial: it.serial, Certificate: it.certificate}
+	leaf := auditlog.Leaf{Kind: auditlog.Issued, Issuer: it.ca.KeyID[:], Serial: it.serial, Status: auditlog.Active, Profile: it.req.Profile}
+	if err := it.record(rec, leaf); err != nil {
+		return err
+	}
+	key, name := protocol.DigestOf(it.csr.SPKI), store.NameKey(it.names.Unique)
+	c := store.Certificate{
+		Status: auditlog.Active, Profile: it.req.Profile, Issued: it.index, Changed: it.index, NotBefore: it.notBefore,
+		NotAfter: it.notAfter, Key: key, Name: name, Approved: rec.now, Body: it.req.Body, Subject: it.req.Subject,
+	}
+	if it.quorum != nil { // the current key alone
+		c.Approved = it.old.Approved
+	}
+	if it.content.Renews != nil {
+		it.old.Renewed = true
+		if err := rec.tx.PutCertificate(it.content.Renews.Issuer, it.content.Renews.Serial, it.old); err != nil {
+			return err
+		}
+	}
+	if it.profile.Use == policy.UseApprover {
+		a := store.Approver{Issuer: it.ca.KeyID, Serial: it.serial, Person: it.req.Subject, Scopes: it.content.Scopes, SPKI: it.csr.SPKI}
+		if err := rec.tx.PutApprover(key, a); err != nil {
+			return err
+		}
+	}
+	if err := rec.tx.PutCertificate(it.ca.KeyID, it.serial, c); err != nil {
+		return err
+	}
+	if err := rec.tx.PutName(name, it.ca.KeyID, it.serial); err != nil {
+		return err
+	}
+	return rec.tx.PutKeyUse(key, store.KeyUse{Name: name})
+}
+
+// day is the number of days since 1970.
+func day(now int64) int64 { return now / int64(24*time.Hour/time.Second) }

@@ -1,0 +1,209 @@
+// Package store is the appliance's ledger: what the log folded to, in one bbolt file.
+//
+// The log is the truth and the ledger its fold; the ledger exists so that a decision costs a look-up instead of a
+// replay. The engine starts only when both agree. The package knows how things are laid out (store.md) and nothing of
+// what they mean: no policy, no clock, no signature.
+package store
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"coldseal/protocol/cose"
+)
+
+// Schema is the number of this layout; a ledger with another one is not opened.
+const Schema = 1
+
+// The buckets. All keys are in ascending order of what is written in sequence, so that a batch touches few pages; the
+// three with random keys (names, keys, done) cost some 12 µs an item, and there are no others.
+var (
+	bucketMeta      = []byte("meta")
+	bucketParties   = []byte("parties")   // name → party record
+	bucketCAs       = []byte("cas")       // key id → CA
+	bucketCerts     = []byte("certs")     // issuer[:8] ‖ serial → Certificate
+	bucketNames     = []byte("names")     // SHA-256(uniqueness key)[:16] → issuer[:8] ‖ serial
+	bucketKeys      = []byte("keys")      // SHA-256(SubjectPublicKeyInfo)[:16] → KeyUse
+	bucketApprovers = []byte("approvers") // SHA-256(SubjectPublicKeyInfo) → Approver
+	bucketRevoked   = []byte("revoked")   // issuer[:8] ‖ shard (2 bytes) ‖ serial → Revoked
+	bucketDone      = []byte("done")      // request id → leaf index
+	bucketIntents   = []byte("intents")   // position → Intent: what is being signed now
+	bucketBundles   = []byte("bundles")   // agent ‖ 0 ‖ sequence → Bundle
+	bucketUsage     = []byte("usage")     // agent → Usage
+	bucketCRLs      = []byte("crls")      // issuer[:8] ‖ shard (2 bytes) → CRL
+	bucketLeaves    = []byte("leaves")    // leaf index → leaf
+	bucketBodies    = []byte("bodies")    // leaf index → salt (16 bytes) ‖ body
+	bucketHashes    = []byte("hashes")    // stored hash index → hash
+)
+
+var buckets = [][]byte{
+	bucketMeta, bucketParties, bucketCAs, bucketCerts, bucketNames, bucketKeys, bucketApprovers, bucketRevoked,
+	bucketDone, bucketIntents, bucketBundles, bucketUsage, bucketCRLs, bucketLeaves, bucketBodies, bucketHashes,
+}
+
+var keyMeta = []byte("meta")
+
+// ErrExists is returned when a ledger is to be created where there is one.
+var ErrExists = errors.New("there is a ledger already")
+
+// Store is an open ledger. Only one process has it open.
+type Store struct {
+	db *bbolt.DB
+}
+
+// fileName is the ledger's name in the state directory.
+const fileName = "ledger.db"
+
+// Create makes a new ledger in dir and leaves it open.
+func Create(dir string) (*Store, error) {
+	path := filepath.Join(dir, fileName)
+	if _, err := os.Lstat(path); err == nil {
+		return nil, fmt.Errorf("create ledger %s: %w", path, ErrExists)
+	}
+	s, err := open(path)
+	if err != nil {
+		return nil, err
+	}
+	err = s.db.Update(func(tx *bbolt.Tx) error {
+		for _, name := range buckets {
+			if _, err := tx.CreateBucket(name); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("create ledger %s: %w", path, err), s.Close())
+	}
+	return s, nil
+}
+
+// Remove deletes a ledger that nobody relies on: that of a genesis which was not finished.
+func Remove(dir string) error {
+	if err := os.Remove(filepath.Join(dir, fileName)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("remove unfinished ledger: %w", err)
+	}
+	return nil
+}
+
+// Open opens the ledger in dir, checks its layout, and waits at most a second for another process that has it open.
+func Open(dir string) (*Store, error) {
+	path := filepath.Join(dir, fileName)
+	if _, err := os.Stat(path); err != nil {
+		return nil, fmt.Errorf("open ledger: %w", err)
+	}
+	s, err := open(path)
+	if err != nil {
+		return nil, err
+	}
+	err = s.View(func(tx *Tx) error {
+		for _, name := range buckets {
+			if tx.tx.Bucket(name) == nil {
+				return fmt.Errorf("bucket %s is missing", name)
+			}
+		}
+		m, err := tx.Meta()
+		if err == nil && m.Schema != Schema {
+			err = fmt.Errorf("layout %d, this release knows %d", m.Schema, Schema)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open ledger %s: %w", path, err), s.Close())
+	}
+	return s, nil
+}
+
+func open(path string) (*Store, error) {
+	// The free list is rebuilt at open instead of being written with every transaction.
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Second, FreelistType: bbolt.FreelistMapType, NoFreelistSync: true})
+	if err != nil {
+		return nil, fmt.Errorf("open ledger %s: %w", path, err)
+	}
+	return &Store{db}, nil
+}
+
+// Close releases the file.
+func (s *Store) Close() error { return s.db.Close() }
+
+// Size is the length of the file in bytes.
+func (s *Store) Size() (int64, error) {
+	info, err := os.Stat(s.db.Path())
+	if err != nil {
+		return 0, fmt.Errorf("measure ledger: %w", err)
+	}
+	return info.Size(), nil
+}
+
+// View reads one consistent state.
+func (s *Store) View(f func(*Tx) error) error {
+	return s.db.View(func(tx *bbolt.Tx) error { return f(&Tx{tx: tx}) })
+}
+
+// Update changes the ledger: all of it durably, or nothing.
+func (s *Store) Update(f func(*Tx) error) error {
+	return s.db.Update(func(tx *bbolt.Tx) error { return f(&Tx{tx: tx}) })
+}
+
+// Tx is one transaction.
+type Tx struct {
+	tx *bbolt.Tx
+}
+
+func (t *Tx) put(bucket, key []byte, v any) error {
+	data, err := cose.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return t.putBytes(bucket, key, data)
+}
+
+func (t *Tx) putBytes(bucket, key, data []byte) error {
+	if err := t.tx.Bucket(bucket).Put(key, data); err != nil {
+		return fmt.Errorf("write %s: %w", bucket, err)
+	}
+	return nil
+}
+
+// get decodes a value; found is false when there is none.
+func get[T any](t *Tx, bucket, key []byte) (v T, found bool, err error) {
+	data := t.tx.Bucket(bucket).Get(key)
+	if data == nil {
+		return v, false, nil
+	}
+	if err := cose.Unmarshal(data, &v); err != nil {
+		return v, false, fmt.Errorf("ledger: %s: %w", bucket, err)
+	}
+	return v, true, nil
+}
+
+// each calls f for all entries whose key begins with prefix, in order.
+func each[T any](t *Tx, bucket, prefix []byte, f func(key []byte, v T) error) error {
+	c := t.tx.Bucket(bucket).Cursor()
+	for k, data := c.Seek(prefix); k != nil && len(k) >= len(prefix) && string(k[:len(prefix)]) == string(prefix); k, data = c.Next() {
+		var v T
+		if err := cose.Unmarshal(data, &v); err != nil {
+			return fmt.Errorf("ledger: %s: %w", bucket, err)
+		}
+		if err := f(k, v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func number(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
+
+func (t *Tx) count(bucket []byte) (n uint64) {
+	c := t.tx.Bucket(bucket).Cursor()
+	for k, _ := c.First(); k != nil; k, _ = c.Next() {
+		n++
+	}
+	return n
+}
