@@ -22,10 +22,11 @@ type state struct {
 	end         bool
 }
 
-// maxStates bounds an automaton, and maxPairs what is explored of two of them: a few milliseconds each.
+// maxStates bounds an automaton, and maxWork the pairs of states that one proof explores in all of them: a policy may come
+// from an agent, which nobody trusts, so a check must not take longer than a second or so.
 const (
 	maxStates = 4096
-	maxPairs  = 1 << 18
+	maxWork   = 1 << 19
 )
 
 // newAutomaton makes the automaton of a template whose patterns were compiled; false is that it is too large.
@@ -149,13 +150,14 @@ type step struct {
 
 // common looks for a name that both accept. Unless any will do, it is one that they read otherwise: some character
 // belongs to a body, say, in one reading and not in the other. If there is none, then in every name that both accept the
-// same characters are the body's, since a body's parts never touch (template), so it is the same body. Proved is false
-// where the search was given up.
-func common(a, b *automaton, any bool) (name string, found, proved bool) {
+// same characters are the body's, since a body's parts never touch (template), so it is the same body. Work is
+// what may still be explored; none left is that the search was given up.
+func common(a, b *automaton, any bool, work *int) (name string, found bool) {
 	var steps []step
 	known := map[pair]bool{}
 	enter := func(p pair, from int, read rune) {
-		if !known[p] && len(steps) <= maxPairs {
+		if !known[p] && *work > 0 {
+			*work--
 			known[p] = true
 			steps = append(steps, step{p, from, read})
 		}
@@ -170,7 +172,7 @@ func common(a, b *automaton, any bool) (name string, found, proved bool) {
 		p, q := &a.states[s.a], &b.states[s.b]
 		if p.end && q.end {
 			if s.differ {
-				return spell(steps, at), true, true
+				return spell(steps, at), true
 			}
 			continue
 		}
@@ -188,7 +190,7 @@ func common(a, b *automaton, any bool) (name string, found, proved bool) {
 			}
 		}
 	}
-	return "", false, len(steps) <= maxPairs
+	return "", false
 }
 
 // meet finds a character in both, one that can be shown if it is easily found.

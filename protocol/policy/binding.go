@@ -27,6 +27,7 @@ func checkBinding(profiles []*CompiledProfile, r *report) {
 			all = append(all, c.identities(r)...)
 		}
 	}
+	work := maxWork
 	for i, a := range all {
 		if !a.ours || a.bound == "" {
 			continue
@@ -36,15 +37,16 @@ func checkBinding(profiles []*CompiledProfile, r *report) {
 				continue // seen from the other side
 			}
 			other := a.bound != b.bound || b.bound == ""
-			name, found, proved := common(a.made, b.made, other)
+			name, found := common(a.made, b.made, other, &work)
 			where := "profile " + a.profile.Name + ", " + a.place
 			switch {
-			case !proved:
-				r.add(3, where, "use simpler patterns", "whether %s of profile %s can make the same name is too much work to find out", b.place, b.profile.Name)
 			case found && a == b:
 				r.add(3, where, "use patterns of fixed length, or a character between that neither can have", "%q can be read in two ways, so that it would name two of different bodies or persons", name)
 			case found:
 				r.add(3, where, "put a fixed text into one of them that the other can't have", "%s of profile %s can make the same name, such as %q, for another body or person", b.place, b.profile.Name, name)
+			case work == 0:
+				r.add(3, where, "use simpler patterns", "whether %s of profile %s can make the same name is too much work to find out", b.place, b.profile.Name)
+				return
 			}
 		}
 	}

@@ -216,7 +216,7 @@ func below(pathLen int64) string {
 	if pathLen == 0 {
 		return "without limit"
 	}
-	return fmt.Sprintf("%d levels", pathLen-1)
+	return fmt.Sprintf("at most %d deep", pathLen-1)
 }
 
 // number is n, or what zero means.

@@ -29,7 +29,7 @@ func (o *Roster) check(r *report) {
 		}
 		has := o.count(func(f *Officer) bool { return slices.Contains(f.Roles, order.Role) })
 		if has <= order.Persons {
-			r.add(0, where, "add officers, or ask for fewer", "%d persons of role %s are needed, %d are there: the loss of one would stop it for ever", order.Persons, order.Role, has)
+			r.add(0, where, "add officers, or ask for fewer", "needs %s of role %s, %d are there: the loss of one would stop it for ever", people(order.Persons), order.Role, has)
 		}
 	}
 }
@@ -63,7 +63,7 @@ func (p *Policy) checkEnough(q *Profile, o *Roster, r *report) {
 		for _, body := range q.Bodies {
 			target := protocol.Scope{Profile: q.Name, Body: body}
 			if has := o.count(func(f *Officer) bool { return meets(f, rule.Rule) && covers(f, target) }); has <= rule.Persons {
-				r.add(0, where, "add officers or widen their scopes, or ask for fewer", "%d persons are needed for %s, %d officers may: the loss of one would stop it for ever", rule.Persons, body, has)
+				r.add(0, where, "add officers or widen their scopes, or ask for fewer", "needs %s for %s, %d of the officers may: the loss of one would stop it for ever", people(rule.Persons), body, has)
 			}
 		}
 	}
@@ -79,7 +79,7 @@ func (p *Policy) checkEnough(q *Profile, o *Roster, r *report) {
 		for _, body := range q.Bodies {
 			target := protocol.Scope{Profile: q.Name, Body: body}
 			if has := o.count(func(f *Officer) bool { return meets(f, maker.Approve) && covers(f, target) }); has < power {
-				r.add(4, "profile "+maker.Name+", approve", "widen the scopes of officers", "approvers of %s for %s are made by %d persons who may approve that themselves, %d officers are", q.Name, body, power, has)
+				r.add(4, "profile "+maker.Name+", approve", "widen the scopes of officers", "approvers of %s for %s are made by %s who may approve that themselves; %d of the officers may", q.Name, body, people(power), has)
 			}
 		}
 	}

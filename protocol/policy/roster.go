@@ -28,7 +28,7 @@ func (r *Roster) DecideOrder(kind protocol.Kind, approved []Approved) *protocol.
 		return protocol.Refuse(protocol.CodeRosterInvalid, "reason", "there is no rule for orders of kind "+kind.String())
 	}
 	rule := Rule{Persons: order.Persons, Roles: []string{order.Role}, Alone: true}
-	q := question{rule: &rule, order: true}
+	q := question{rule: rule, order: true}
 	return q.decide(approved)
 }
 

@@ -31,13 +31,13 @@ type Approved struct {
 // If they are too few, the refusal is that of the first approval which doesn't count; else same-person, if one person's
 // approvals would have been enough; else approvals-missing. Each has the parameters have, need, missing and who.
 func (r Rule) Decide(target protocol.Scope, subject, requester string, approved []Approved) *protocol.Refusal {
-	q := question{rule: &r, target: target, subject: subject, requester: requester}
+	q := question{rule: r, target: target, subject: subject, requester: requester}
 	return q.decide(approved)
 }
 
 // question is whom to count. It is a struct rather than a function so that deciding allocates nothing.
 type question struct {
-	rule               *Rule
+	rule               Rule
 	target             protocol.Scope
 	subject, requester string
 	order              bool            // of the roster's officers; targets nothing
@@ -210,7 +210,7 @@ func (p *Policy) Escalation(rule Rule, target protocol.Scope, scopes []protocol.
 		}
 		need := rule
 		need.Persons = power
-		q := question{rule: &need, target: target, subject: subject, requester: requester, grant: s}
+		q := question{rule: need, target: target, subject: subject, requester: requester, grant: s}
 		who := approved
 		if profile.Use == UseApprover {
 			who = make([]Approved, len(approved))
