@@ -1,0 +1,51 @@
+# coldseal: make run plays the main job; make test shows that it holds.
+.DEFAULT_GOAL := build
+SHELL := /bin/bash
+export CGO_ENABLED ?= 0
+GO       ?= go
+BIN      := bin
+PROGRAMS := coldseal coldseal-appliance coldseal-signer coldseal-lint coldseal-agent
+BUILT    := $(shell git log -1 --format=%ct 2>/dev/null || echo 1763683200)
+LDFLAGS  := -s -w -X main.built=$(BUILT)
+FUZZTIME ?= 60s
+DEBS     := gcc libc6-dev openssl gnutls-bin libnss3-tools strace python3-cbor2 python3-cryptography
+
+.PHONY: build run test deps check fuzz bench clean
+
+build: ## all programs, static
+	@mkdir -p $(BIN)
+	@$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ $(addprefix ./cmd/,$(PROGRAMS))
+
+run: build ## the main job, with the real programs, in demo/
+	@PATH="$(CURDIR)/$(BIN):$$PATH" bash testdata/demo.sh demo
+
+deps: ## what the tests need from Debian
+	@missing=$$(for p in $(DEBS); do dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
+	[ -z "$$missing" ] && exit 0; \
+	echo "make deps: installing from Debian:" $$missing; \
+	line="apt-get install -y --no-install-recommends $$(echo $$missing)"; \
+	[ "$$(id -u)" = 0 ] || line="sudo -n $$line"; \
+	{ $${line%%apt-get*}apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$line >/dev/null; } \
+	|| { echo "could not install; run this yourself, then make test again:"; echo "  $$line"; exit 1; }
+
+test: deps build check ## everything that is promised, with real parts
+	@CGO_ENABLED=1 $(GO) test -timeout 12m ./...
+	@CGO_ENABLED=1 $(GO) test -race -timeout 8m ./appliance/... ./agent/... ./protocol
+
+check: ## form: gofmt, vet, staticcheck
+	@bad=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$bad" ] || { echo "not gofmt-clean:" $$bad; exit 1; }
+	@$(GO) vet ./...
+	@cd tools && $(GO) build -o ../$(BIN)/staticcheck honnef.co/go/tools/cmd/staticcheck
+	@$(BIN)/staticcheck ./...
+
+fuzz: ## each decoder for FUZZTIME
+	@set -e; for p in $$($(GO) list ./...); do \
+	  for f in $$($(GO) test -list '^Fuzz' $$p | grep ^Fuzz || true); do \
+	    echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p; \
+	  done; done
+
+bench: build ## one JSON object a line
+	@$(GO) run ./bench
+
+clean:
+	@rm -rf $(BIN) demo
