@@ -212,7 +212,7 @@ func (b *Bundle) next() (Group, *Refusal, error) {
 		return g, nil, io.EOF
 	}
 	if err != nil {
-		return refusedOr(g, "bundle", err)
+		return refusedOr(g, err)
 	}
 	var h groupHeader
 	if err := cose.Unmarshal(head, &h); err != nil {
@@ -238,7 +238,7 @@ func (b *Bundle) next() (Group, *Refusal, error) {
 	total := 0
 	for i := range g.Items {
 		if g.Items[i], err = ReadString(b.reader, MaxItem); err != nil {
-			return refusedOr(g, "bundle", fmt.Errorf("item %d of its group: %w", i, truncated(err)))
+			return refusedOr(g, fmt.Errorf("item %d of its group: %w", i, truncated(err)))
 		}
 		if total += len(g.Items[i]); total > MaxGroupBytes {
 			return g, Refuse(CodeTooLarge, "thing", "group", "limit", fmt.Sprintf("%d bytes", MaxGroupBytes)), nil
@@ -248,11 +248,11 @@ func (b *Bundle) next() (Group, *Refusal, error) {
 }
 
 // refusedOr tells bytes that are wrong, which are refused, from a spool that cannot be read, which is a fault.
-func refusedOr(g Group, thing string, err error) (Group, *Refusal, error) {
+func refusedOr(g Group, err error) (Group, *Refusal, error) {
 	if errors.Is(err, ErrSequence) {
-		return g, Malformed(thing, err), nil
+		return g, Malformed("bundle", err), nil
 	}
-	return g, nil, fmt.Errorf("read spooled %s: %w", thing, err)
+	return g, nil, fmt.Errorf("read spooled bundle: %w", err)
 }
 
 func ascending(numbers []uint64, limit int) bool {
