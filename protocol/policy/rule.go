@@ -184,13 +184,20 @@ func (q *question) who() string {
 
 func scopeText(s protocol.Scope) string { return s.Profile + " × " + s.Body }
 
-// Escalation tells whether an approver certificate may be given these scopes (law 4); nil is yes. It asks beyond
-// Decide, of those whom rule counts for target: for each scope P×B as many persons as P's rules need, each with a scope
+// Escalation tells whether a certificate of profile target.Profile may be given these scopes (law 4); nil is yes. Only
+// approvers have scopes, and each has one. It asks beyond Decide, of those whom rule counts for target: for each scope P×B as many persons as P's rules need, each with a scope
 // containing P×B, none the subject. CA profiles are never granted, nor is what no rule of P lets an approver do.
 //
 // A scope over an approver profile is the power to make approvers: it is granted by officers only, so that it never
 // passes from holder to holder out of the roster's sight.
 func (p *Policy) Escalation(rule Rule, target protocol.Scope, scopes []protocol.Scope, subject, requester string, approved []Approved) *protocol.Refusal {
+	maker, found := p.Profile(target.Profile)
+	if !found || maker.Use != UseApprover {
+		if len(scopes) == 0 {
+			return nil
+		}
+		return protocol.Refuse(protocol.CodeSubjectMismatch, "field", "scopes", "profile", target.Profile, "reason", "is for approvers only")
+	}
 	if len(scopes) == 0 {
 		return protocol.Refuse(protocol.CodeSubjectMismatch, "field", "scopes", "profile", target.Profile, "reason", "an approver has at least one scope")
 	}

@@ -268,6 +268,17 @@ func TestEscalation(t *testing.T) {
 	}
 }
 
+func TestScopesAreForApprovers(t *testing.T) {
+	p := libraryPolicy(t)
+	q, _ := p.Profile("it-workstation")
+	if r := p.Escalation(q.Approve, workstations, nil, "x", "", nil); r != nil {
+		t.Errorf("a workstation without scopes: %s", r.Words())
+	}
+	if r := p.Escalation(q.Approve, workstations, []protocol.Scope{workstations}, "x", "", nil); r == nil || r.Code != protocol.CodeSubjectMismatch {
+		t.Errorf("a workstation with a scope: %v", r)
+	}
+}
+
 func TestRuleFor(t *testing.T) {
 	c, err := Compile(libraryPolicy(t))
 	if err != nil {
