@@ -118,7 +118,13 @@ func base(t testing.TB) *policy.Policy {
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	w := &world{t: t, dir: filepath.Join(t.TempDir(), "state"), now: time.Date(2026, 11, 21, 9, 0, 0, 0, time.UTC), policy: base(t)}
+	return newWorldAt(t, time.Date(2026, 11, 21, 9, 0, 0, 0, time.UTC))
+}
+
+// newWorldAt is a world that begins at a time: judges without a clock of their own need the real one.
+func newWorldAt(t testing.TB, now time.Time) *world {
+	t.Helper()
+	w := &world{t: t, dir: filepath.Join(t.TempDir(), "state"), now: now, policy: base(t)}
 	roster := &policy.Roster{Version: 1}
 	for i := range 3 {
 		p := &person{fmt.Sprintf("it:OFFICER%d", i+1), newKey(t)}
