@@ -222,14 +222,14 @@ func (in *incoming) settle(tx *store.Tx, m *store.Meta) (spent bool, err error) 
 		}
 		m.Acks = slices.DeleteFunc(m.Acks, func(n uint64) bool { return slices.Contains(b.Acks, n) })
 	}
-	// The number of a reused bundle belongs to another one, whose response may still be on its way; and what may be
-	// tried again is answered again.
-	keeps := h.Refusal == nil || in.own && !h.Refusal.Open() && h.Refusal.Code != protocol.CodeSequenceReused
-	if keeps && !slices.Contains(m.Acks, h.Answers) {
+	if h.Refusal != nil { // the appliance keeps no response under this number, or the one to another bundle
+		return in.own && !h.Refusal.Open(), nil
+	}
+	if !slices.Contains(m.Acks, h.Answers) {
 		m.Acks = append(m.Acks, h.Answers)
 		slices.Sort(m.Acks)
 	}
-	return in.own && keeps, nil
+	return in.own, nil
 }
 
 // headerDigest names a response: a header binds all that follows it.

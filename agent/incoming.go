@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math/bits"
 	"runtime"
 	"slices"
 	"sync"
@@ -170,9 +171,9 @@ func (in *incoming) verify(ctx context.Context) error {
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	for _, word := range in.waits {
-		for ; word != 0; word &= word - 1 {
-			in.done.Silent++
+	if in.header.Refusal == nil {
+		for _, word := range in.waits {
+			in.done.Silent += uint64(bits.OnesCount64(word))
 		}
 	}
 	return nil

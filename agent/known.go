@@ -112,6 +112,23 @@ func (k *known) issuer(name string) (protocol.Digest, error) {
 	return protocol.Digest{}, e
 }
 
+// issuerFor finds the CA of a request. Where none is named and there are several, the labels that the profile names its
+// CAs by are tried as names: the appliance's labels themselves are not known here.
+func (k *known) issuerFor(name, profile string) (protocol.Digest, error) {
+	id, err := k.issuer(name)
+	if err == nil || name != "" {
+		return id, err
+	}
+	if p, found := k.policy.Profile(profile); found {
+		for _, label := range p.Issuers {
+			if id, labelErr := k.issuer(label); labelErr == nil {
+				return id, nil
+			}
+		}
+	}
+	return id, err
+}
+
 func isHexPrefix(name string, id protocol.Digest) bool {
 	if _, err := hex.DecodeString(name + strings.Repeat("0", len(name)%2)); err != nil || len(name) < 8 {
 		return false

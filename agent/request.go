@@ -102,7 +102,7 @@ func (v *view) prepare(w Wish) (*prepared, error) {
 		return nil, refused("request", protocol.Refuse(protocol.CodeSenderScope, "body", w.Body))
 	}
 	var err error
-	if p.req.Issuer, err = v.known.issuer(w.Issuer); err != nil {
+	if p.req.Issuer, err = v.known.issuerFor(w.Issuer, w.Profile); err != nil {
 		return nil, err
 	}
 	p.asked = store.Asked{Kind: w.Kind, Profile: w.Profile, Issuer: p.req.Issuer}
@@ -123,7 +123,15 @@ func (v *view) prepare(w Wish) (*prepared, error) {
 	if err != nil {
 		return nil, err
 	}
-	return p, v.finish(p, content, w.NewKey != "")
+	if err := v.finish(p, content, w.NewKey != ""); err != nil {
+		return nil, err
+	}
+	if w.Current != nil {
+		if p.item.Current, err = protocol.SignID(w.Current, protocol.ContextCurrentKey, protocol.ID(p.bytes)); err != nil {
+			return nil, &Error{Kind: ErrInput, What: "sign with the current key", Err: err, Hint: "attach a signature that is made elsewhere: attach --current"}
+		}
+	}
+	return p, nil
 }
 
 // finish encodes the request and takes the way of those who receive it, so that no form is sent that is refused.
@@ -219,7 +227,7 @@ func (v *view) complete(w *Wish) error {
 	if w.Kind == protocol.KindIssue {
 		return nil
 	}
-	issuer, err := v.known.issuer(w.Issuer)
+	issuer, err := v.known.issuerFor(w.Issuer, w.Profile)
 	if err != nil {
 		return err
 	}
