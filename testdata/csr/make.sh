@@ -166,6 +166,8 @@ done
 keytool_csr rsa3072 greek "CN=$greek, C=GR"
 keytool_csr p256 ukrainian "CN=$ukrainian, C=UA"
 keytool_csr ed25519 vietnamese "CN=$vietnamese, C=VN"
+keytool_csr p384 vietnamese "CN=$vietnamese, C=VN"
+keytool_csr ed25519 greek "CN=$greek, C=GR"
 keytool_csr rsa2048 pss "CN=ws-0042" -sigalg RSASSA-PSS
 keytool_csr rsa2048 sha1 "CN=ws-0042" -sigalg SHA1withRSA
 
