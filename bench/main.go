@@ -1,0 +1,129 @@
+// Command bench measures the main job with the real programs, and in the same run what the machine can do at best.
+//
+//	process-bundle-softkey   coldseal-appliance process: from the encrypted bundle on a medium to the encrypted response
+//	                         on it, start-up of all processes included
+//	import-response          coldseal-agent import of that response
+//
+// Each line of its output is one JSON object. limit_seconds is how long the library calls that cannot be left out take
+// alone on all processors (limit.go), measured right before and after; ratio is seconds over that. What is measured is a
+// new appliance with one agent and one approver; each approval covers 1,024 workstations, each of which has its own key.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"time"
+)
+
+// sizes are how many requests a bundle has.
+var sizes = []int{1000, 10000, 100000}
+
+// line is what is printed of one measurement.
+type line struct {
+	Name         string  `json:"name"`
+	N            int     `json:"n"`
+	Seconds      float64 `json:"seconds"`
+	LimitSeconds float64 `json:"limit_seconds"`
+	Ratio        float64 `json:"ratio"`
+	CPU          float64 `json:"cpu_us_per_item"`
+	Peak         float64 `json:"peak_anon_mib"`
+}
+
+func main() {
+	most := flag.Int("max", sizes[len(sizes)-1], "leave out bundles of more than this `number` of requests")
+	programs := flag.String("bin", "bin", "`directory` of the programs")
+	dir := flag.String("dir", "", "`directory` where requests are prepared and kept for the next run (default: a new one, removed at the end)")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := bench(ctx, *most, *programs, *dir); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func bench(ctx context.Context, most int, programs, dir string) (err error) {
+	if programs, err = filepath.Abs(programs); err != nil {
+		return err
+	}
+	if dir == "" {
+		if dir, err = os.MkdirTemp("", "coldseal-bench-"); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	}
+	for _, n := range sizes {
+		if n > most {
+			continue
+		}
+		w := world{dir: filepath.Join(dir, fmt.Sprint(n)), bin: programs, n: n}
+		if _, err := os.Stat(w.path(ready)); err != nil {
+			if err := w.make(ctx); err != nil {
+				return fmt.Errorf("prepare %d requests: %w", n, err)
+			}
+		}
+		if err := w.measure(ctx); err != nil {
+			return fmt.Errorf("%d requests: %w", n, err)
+		}
+	}
+	return nil
+}
+
+// measure runs both programs on a copy of the world.
+func (w *world) measure(ctx context.Context) error {
+	run, err := w.copy()
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(run.dir) // what is left of it is in a directory that is removed or used again
+	csrs, certificate, issuer, err := w.sample()
+	if err != nil {
+		return err
+	}
+	stick := run.path(stickDir)
+	err = report("process-bundle-softkey", w.n, len(csrs), func() error { return issueLimit(csrs, certificate) }, func() (usage, error) {
+		return execute(ctx, filepath.Join(w.bin, "coldseal-appliance"), "process", "--state", run.path(applianceDir), "--secret-file", w.path(secretFile), "--media", stick)
+	})
+	if err != nil {
+		return err
+	}
+	return report("import-response", w.n, len(csrs), func() error { return importLimit(certificate, issuer, len(csrs)) }, func() (usage, error) {
+		return execute(ctx, filepath.Join(w.bin, "coldseal-agent"), "import", "--state", run.path(agentDir), "--media", stick)
+	})
+}
+
+// report measures a program between two measurements of the limit over a sample, and prints a line.
+func report(name string, n, sample int, limit func() error, program func() (usage, error)) error {
+	var took time.Duration
+	var cpu float64
+	measure := func() error {
+		runtime.GC()
+		before, start := cpuSeconds(), time.Now()
+		err := limit()
+		took += time.Since(start)
+		cpu += cpuSeconds() - before
+		return err
+	}
+	if err := measure(); err != nil {
+		return err
+	}
+	u, err := program()
+	if err != nil {
+		return err
+	}
+	if err := measure(); err != nil {
+		return err
+	}
+	l := line{Name: name, N: n, Seconds: u.seconds, LimitSeconds: took.Seconds() / 2 * float64(n) / float64(sample), CPU: u.cpu * 1e6 / float64(n), Peak: u.peak}
+	l.Ratio = l.Seconds / l.LimitSeconds
+	// On a machine that does other things as well, processor time says more than the clock.
+	fmt.Fprintf(os.Stderr, "%s %d: the limit takes %.1f µs of a processor for each item, the program %.1f\n", name, n, cpu/2*1e6/float64(sample), l.CPU)
+	return json.NewEncoder(os.Stdout).Encode(l)
+}
