@@ -30,6 +30,7 @@ type vector struct {
 	Inclusion   []string     `json:"inclusion"`
 	Consistency []string     `json:"consistency"`
 	Range       []string     `json:"range"`
+	File        string       `json:"inclusion_file"`
 }
 
 type vectorLeaf struct {
@@ -54,12 +55,12 @@ type vectorTree struct {
 }
 
 // makeVector plays a short log: a certificate is issued, one signing is interrupted, then a certificate is held.
-func makeVector(t *testing.T) vector {
+func makeVector(t testing.TB) vector {
 	const known, included = 9, 5
 	genesis := sha256.Sum256([]byte("genesis statement"))
 	v := vector{
 		About: "log.md: a log of 17 leaves, with checkpoints at 9 and 17, the inclusion of leaf 5 under 17, and the " +
-			"consistency and range proofs from 9 to 17; the log key's seed is 32 bytes 07",
+			"consistency and range proofs from 9 to 17; the file of that inclusion; the log key's seed is 32 bytes 07",
 		Genesis: hex.EncodeToString(genesis[:]), LogKey: hex.EncodeToString(logPub), Included: included,
 	}
 	var hashes stored
@@ -130,7 +131,17 @@ func makeVector(t *testing.T) vector {
 		}
 		return out
 	}
-	v.Inclusion = show(ProveInclusion(newest, included, hashes))
+	inclusion, err := ProveInclusion(newest, included, hashes)
+	v.Inclusion = show(inclusion, err)
+	leaf, err := hex.DecodeString(v.Leaves[included].Leaf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := InclusionProof{Checkpoint: []byte(v.Newest.Checkpoint), Index: included, Leaf: leaf, Proof: inclusion}.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	v.File = hex.EncodeToString(file)
 	v.Consistency = show(ProveConsistency(known, newest, hashes))
 	v.Range = show(ProveRange(known, hashes))
 	return v
@@ -220,6 +231,7 @@ func TestJudgeRefusesBrokenVectors(t *testing.T) {
 		"log key":     func(v *vector) { flip(&v.LogKey) },
 		"origin":      func(v *vector) { v.Genesis = strings.Repeat("0", 64) },
 		"inclusion":   func(v *vector) { flip(&v.Inclusion[1]) },
+		"file":        func(v *vector) { flip(&v.File) },
 		"consistency": func(v *vector) { flip(&v.Consistency[1]) },
 		"range":       func(v *vector) { flip(&v.Range[1]) },
 		"no range":    func(v *vector) { v.Range = nil },

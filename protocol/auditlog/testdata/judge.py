@@ -92,6 +92,8 @@ for tree in known, newest:
 roots = unhex(known["root"]), unhex(newest["root"])
 index = v["inclusion_index"]
 check(inclusion([unhex(h) for h in v["inclusion"]], newest["size"], index, hashes[index]) == roots[1], "inclusion proof")
+file = {1: newest["checkpoint"].encode(), 2: index, 3: unhex(v["leaves"][index]["leaf"]), 4: [unhex(h) for h in v["inclusion"]]}
+check(cbor2.dumps(file, canonical=True) == unhex(v["inclusion_file"]), "file of the inclusion proof")
 check(consistency([unhex(h) for h in v["consistency"]], known["size"], newest["size"], roots[0]) == roots, "consistency proof")
 sizes = [1 << i for i in reversed(range(53)) if known["size"] >> i & 1]
 check(len(sizes) == len(v["range"] or []), "range proof has the wrong length")
