@@ -1,0 +1,83 @@
+package protocol_test
+
+import (
+	"bytes"
+	"testing"
+
+	"coldseal/protocol"
+)
+
+func TestGenesisRefusals(t *testing.T) {
+	type G = protocol.Genesis
+	good := load(t, "genesis")
+	if _, err := protocol.ParseGenesis(good, protocol.DigestOf(good)); err != nil {
+		t.Error(err)
+	}
+	if g, err := protocol.ParseGenesis(good, protocol.Digest{1}); err == nil || g.Name != "" {
+		t.Errorf("another digest: %v, %v", g, err)
+	}
+	for name, change := range map[string]func(*G){
+		"version":            func(g *G) { g.Version = 2 },
+		"name":               func(g *G) { g.Name = "A" },
+		"created never":      func(g *G) { g.Created = 0 },
+		"created after 9999": func(g *G) { g.Created = protocol.MaxTime + 1 },
+		"no log key":         func(g *G) { g.Log = []byte{1} },
+		"log on P-256":       func(g *G) { g.Log = spki(t, "stranger") },
+		"receiver Ed25519":   func(g *G) { g.Receiver = spki(t, "machine") },
+		"receiver on P-384":  func(g *G) { g.Receiver = spki(t, "approver-p384") },
+		"no seal key":        func(g *G) { g.Seal = nil },
+		"seal is receiver":   func(g *G) { g.Seal = g.Receiver },
+		"seal is log":        func(g *G) { g.Seal = g.Log },
+	} {
+		data := edit(t, good, change)
+		if g, err := protocol.ParseGenesis(data, protocol.DigestOf(data)); err == nil || g.Name != "" {
+			t.Errorf("%s: %v, %v", name, g, err)
+		}
+	}
+	long := append(bytes.Clone(good), 0)
+	if _, err := protocol.ParseGenesis(long, protocol.DigestOf(long)); err == nil {
+		t.Error("trailing byte: was accepted")
+	}
+}
+
+func TestIntroduction(t *testing.T) {
+	good, genesis := load(t, "introduction"), load(t, "genesis")
+	typed := protocol.DigestOf(genesis)
+	g, data, state, err := protocol.OpenIntroduction(good, typed)
+	if err != nil || g.Name != "test" || !bytes.Equal(data, genesis) || len(state.CAs) != 1 {
+		t.Fatalf("%v, %v, %v", g, state, err)
+	}
+	signed := func(key, context string, state any) []byte {
+		return marshal(t, introduction{Genesis: genesis, Signed: sign(t, key, context, marshal(t, state))})
+	}
+	for name, in := range map[string][]byte{
+		"too long":        make([]byte, protocol.MaxIntroduction+1),
+		"trailing byte":   append(bytes.Clone(good), 0),
+		"another key":     signed("stranger", protocol.ContextIntroduction, state),
+		"another purpose": signed("seal", protocol.ContextResponse, state),
+		"no state":        signed("seal", protocol.ContextIntroduction, []int{}),
+		"too many CAs":    signed("seal", protocol.ContextIntroduction, protocol.State{CAs: make([][]byte, protocol.MaxCAs+1)}),
+		"no array":        {0xa0},
+		"not signed":      marshal(t, introduction{Genesis: genesis}),
+	} {
+		if g, data, state, err := protocol.OpenIntroduction(in, typed); err == nil || g.Name != "" || data != nil || len(state.Policy) != 0 {
+			t.Errorf("%s: %v, %v, %v", name, g, state, err)
+		}
+	}
+	if _, _, _, err := protocol.OpenIntroduction(good, protocol.Digest{}); err == nil {
+		t.Error("another digest: was accepted")
+	}
+	for n := range good {
+		flipped := bytes.Clone(good)
+		flipped[n] ^= 1
+		if _, _, _, err := protocol.OpenIntroduction(flipped, typed); err == nil {
+			t.Errorf("flipped at %d: was accepted", n)
+		}
+	}
+	if _, err := protocol.MakeIntroduction(genesis, protocol.State{CAs: make([][]byte, protocol.MaxCAs+1)}, testKey(t, "seal")); err == nil {
+		t.Error("too many CAs: was made")
+	}
+	if _, err := protocol.MakeIntroduction(genesis, protocol.State{Policy: make([]byte, protocol.MaxIntroduction)}, testKey(t, "seal")); err == nil {
+		t.Error("too long: was made")
+	}
+}
