@@ -15,8 +15,8 @@ import (
 	"coldseal/protocol/policy"
 )
 
-// Requests go through in batches: while one is signed, the next is prepared. Each step records the results of the batch
-// before and the intents of the next.
+// Requests go through in batches: while one is committed and signed, the next is prepared. Each step records the results
+// of the batch before and the intents of the next.
 
 // batch is what goes through one step.
 type batch struct {
@@ -43,40 +43,45 @@ func (b *batch) full(next protocol.Group) bool {
 // requests carries out the section of requests, which begins with the group first.
 func (r *run) requests(first protocol.Group) error {
 	source := &batcher{run: r, pending: &first}
-	var before *batch
-	next, err := source.next()
-	for err == nil {
-		current := next
-		if err := r.commit(before, current); err != nil {
-			return err
-		}
-		before = current
+	var signed *batch
+	current, err := source.next()
+	for err == nil && current != nil {
+		var next *batch
 		if current.barrier {
-			if err := r.signBatch(current); err != nil {
-				return err
+			if err = r.advance(signed, current); err == nil {
+				err = r.commit(current, nil)
 			}
-			if err := r.commit(current, nil); err != nil {
-				return err
+			if err == nil {
+				next, err = source.next()
 			}
-			before = nil
-			next, err = source.next()
+			signed, current = nil, next
 			continue
 		}
+		var failed error
 		prepared := make(chan struct{})
 		go func() {
 			defer close(prepared)
-			next, err = source.next()
+			next, failed = source.next()
 		}()
-		signErr := r.signBatch(current)
+		err = r.advance(signed, current)
 		<-prepared
-		if signErr != nil {
-			return signErr
+		if err == nil {
+			err = failed
 		}
+		signed, current = current, next
 	}
-	if !errors.Is(err, io.EOF) {
+	if err != nil {
 		return err
 	}
-	return r.commit(before, nil)
+	return r.commit(signed, nil)
+}
+
+// advance records what was signed, decides the next batch and has it signed.
+func (r *run) advance(signed, next *batch) error {
+	if err := r.commit(signed, next); err != nil {
+		return err
+	}
+	return r.signBatch(next)
 }
 
 // batcher makes batches of groups.
@@ -86,6 +91,7 @@ type batcher struct {
 	ended   bool
 }
 
+// next prepares the next batch; nil is the end.
 func (s *batcher) next() (*batch, error) {
 	b := &batch{}
 	for !s.ended {
@@ -112,7 +118,7 @@ func (s *batcher) next() (*batch, error) {
 		b.add(g, items)
 	}
 	if len(b.items) == 0 {
-		return nil, io.EOF
+		return nil, nil
 	}
 	if err := s.run.lintBatch(b.items); err != nil {
 		return nil, err
