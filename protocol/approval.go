@@ -111,23 +111,28 @@ func countLess(a, b Count) bool {
 	return scopeLess(Scope{Profile: a.Profile, Body: a.Body}, Scope{Profile: b.Profile, Body: b.Body})
 }
 
-// OpenApproval returns the approval that the key signed. That the key may approve is the caller's to know.
+// OpenApproval returns the approval that the key signed. That the key may approve is the caller's to know. Whatever is
+// wrong with an approval, its refusal is open: the requests that it was to cover can be approved again.
 func OpenApproval(message []byte, key cose.Key) (Approval, *Refusal) {
-	var a Approval
+	a, err := openApproval(message, key)
+	if err != nil {
+		return Approval{}, Refuse(CodeApprovalInvalid, "reason", err.Error())
+	}
+	return a, nil
+}
+
+func openApproval(message []byte, key cose.Key) (a Approval, err error) {
 	if len(message) > MaxApproval {
-		return a, Malformed("approval", fmt.Errorf("%d bytes, at most %d", len(message), MaxApproval))
+		return a, fmt.Errorf("%d bytes, at most %d", len(message), MaxApproval)
 	}
 	payload, err := cose.Verify(message, ContextApproval, key)
 	if err != nil {
-		return a, Refuse(CodeApprovalInvalid, "reason", err.Error())
+		return a, err
 	}
 	if err := cose.Unmarshal(payload, &a); err != nil {
-		return Approval{}, Malformed("approval", err)
+		return a, err
 	}
-	if err := a.check(); err != nil {
-		return Approval{}, Malformed("approval", err)
-	}
-	return a, nil
+	return a, a.check()
 }
 
 // check is the one test of form, for those who make approvals and those who open them.

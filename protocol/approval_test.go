@@ -66,9 +66,9 @@ func TestOpenApprovalRefusesSignatures(t *testing.T) {
 		})
 	}
 	_, refusal := protocol.OpenApproval(make([]byte, protocol.MaxApproval+1), publicKey(t, "approver-p256"))
-	refuses(t, refusal, protocol.CodeMalformed, "at most 65536")
+	refuses(t, refusal, protocol.CodeApprovalInvalid, "at most 65536")
 	_, refusal = protocol.OpenApproval(sign(t, "approver-p256", protocol.ContextApproval, append(payload, 0)), publicKey(t, "approver-p256"))
-	refuses(t, refusal, protocol.CodeMalformed, "")
+	refuses(t, refusal, protocol.CodeApprovalInvalid, "")
 }
 
 func TestApprovalRefusals(t *testing.T) {
@@ -114,7 +114,7 @@ func TestApprovalRefusals(t *testing.T) {
 				t.Error("was encoded")
 			}
 			_, refusal := protocol.OpenApproval(sign(t, "approver-ed25519", protocol.ContextApproval, marshal(t, a)), publicKey(t, "approver-ed25519"))
-			refuses(t, refusal, protocol.CodeMalformed, c.reason)
+			refuses(t, refusal, protocol.CodeApprovalInvalid, c.reason)
 		})
 	}
 }

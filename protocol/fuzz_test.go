@@ -1,0 +1,328 @@
+package protocol_test
+
+import (
+	"bufio"
+	"bytes"
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"coldseal/protocol"
+)
+
+// Whatever a decoder here accepts, encoding gives the same bytes again.
+
+// seeds adds the vectors whose names have the prefix.
+func seeds(f *testing.F, prefix string) {
+	paths, err := filepath.Glob(filepath.Join("testdata", prefix+"*.txt"))
+	if err != nil || len(paths) == 0 {
+		f.Fatal("no vectors of", prefix, err)
+	}
+	for _, path := range paths {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(unannotate(f, string(text)))
+	}
+}
+
+// same wants the encoding of an accepted value to be the data.
+func same(t *testing.T, v any, data []byte) {
+	t.Helper()
+	if again := marshal(t, v); !bytes.Equal(again, data) {
+		t.Errorf("accepted %x, encodes as %x", data, again)
+	}
+}
+
+func FuzzParseRequest(f *testing.F) {
+	seeds(f, "request-")
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if r, refusal := protocol.ParseRequest(data); refusal == nil {
+			same(t, r, data)
+		}
+	})
+}
+
+// FuzzContent reads bytes as the content of each kind.
+func FuzzContent(f *testing.F) {
+	for _, v := range requestVectors {
+		r, refusal := protocol.ParseRequest(load(f, "request-"+v.name))
+		if refusal != nil {
+			f.Fatal(refusal.Words())
+		}
+		f.Add(r.Content)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		accept := func(v any, refusal *protocol.Refusal) {
+			if refusal == nil {
+				same(t, v, data)
+			}
+		}
+		for kind := protocol.KindIssue; kind <= protocol.KindCRL; kind++ {
+			r := protocol.Request{Kind: kind, Content: data}
+			switch kind {
+			case protocol.KindIssue, protocol.KindRenew:
+				c, refusal := r.Issuance()
+				accept(c, refusal)
+			case protocol.KindRevoke, protocol.KindHold:
+				c, refusal := r.Revocation()
+				accept(c, refusal)
+			case protocol.KindRelease:
+				c, refusal := r.Release()
+				accept(c, refusal)
+			case protocol.KindWithdraw:
+				c, refusal := r.Withdrawal()
+				accept(c, refusal)
+			case protocol.KindCreateKey:
+				c, refusal := r.CreateKey()
+				accept(c, refusal)
+			case protocol.KindSignCA:
+				c, refusal := r.SignCA()
+				accept(c, refusal)
+			case protocol.KindRoster, protocol.KindPolicy:
+				c, refusal := r.Replacement()
+				accept(c, refusal)
+			case protocol.KindAgent, protocol.KindStation:
+				c, p, refusal := r.Enrolment()
+				accept(c, refusal)
+				if refusal == nil {
+					same(t, p, c.Party)
+				}
+			case protocol.KindSetTime:
+				c, refusal := r.SetTime()
+				accept(c, refusal)
+			case protocol.KindCRL:
+				c, refusal := r.CRLOrder()
+				accept(c, refusal)
+			}
+		}
+	})
+}
+
+// FuzzOpenApproval takes data as a message: nothing opens but what the approver signed.
+func FuzzOpenApproval(f *testing.F) {
+	seeds(f, "approval-")
+	key, good := publicKey(f, "approver-p256"), load(f, "approval-p256")
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if a, refusal := protocol.OpenApproval(data, key); refusal == nil && !bytes.Equal(data, good) {
+			t.Errorf("forged %+v", a)
+		}
+	})
+}
+
+// FuzzApprovalPayload takes data as what an approver signed.
+func FuzzApprovalPayload(f *testing.F) {
+	for _, name := range []string{"p256", "p384", "ed25519"} {
+		f.Add(marshal(f, approvalOf(f, name)))
+	}
+	key := publicKey(f, "approver-ed25519")
+	f.Fuzz(func(t *testing.T, data []byte) {
+		a, refusal := protocol.OpenApproval(sign(t, "approver-ed25519", protocol.ContextApproval, data), key)
+		if refusal != nil {
+			return
+		}
+		same(t, a, data)
+		if again, err := a.Encode(); err == nil && !bytes.Equal(again, data) || err != nil && len(data) < protocol.MaxApproval-1000 {
+			t.Errorf("accepted %x, encodes as %x, %v", data, again, err)
+		}
+	})
+}
+
+func FuzzParseItem(f *testing.F) {
+	seeds(f, "item-")
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if it, refusal := protocol.ParseItem(data); refusal == nil {
+			same(t, it, data)
+		}
+	})
+}
+
+func FuzzParseParty(f *testing.F) {
+	seeds(f, "party-")
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if p, err := protocol.ParseParty(data); err == nil {
+			same(t, p, data)
+		}
+	})
+}
+
+func FuzzParseGenesis(f *testing.F) {
+	seeds(f, "genesis")
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if g, err := protocol.ParseGenesis(data, protocol.DigestOf(data)); err == nil {
+			same(t, g, data)
+		}
+	})
+}
+
+func FuzzOpenIntroduction(f *testing.F) {
+	seeds(f, "introduction")
+	typed, good := protocol.DigestOf(load(f, "genesis")), load(f, "introduction")
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if _, _, _, err := protocol.OpenIntroduction(data, typed); err == nil && !bytes.Equal(data, good) {
+			t.Errorf("forged %x", data)
+		}
+	})
+}
+
+// FuzzIntroducedState takes data as what an appliance signed.
+func FuzzIntroducedState(f *testing.F) {
+	genesis := load(f, "genesis")
+	_, _, state, err := protocol.OpenIntroduction(load(f, "introduction"), protocol.DigestOf(genesis))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(marshal(f, state))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		in := marshal(t, introduction{Genesis: genesis, Signed: sign(t, "seal", protocol.ContextIntroduction, data)})
+		if _, _, state, err := protocol.OpenIntroduction(in, protocol.DigestOf(genesis)); err == nil {
+			same(t, state, data)
+		}
+	})
+}
+
+func FuzzParseAnswer(f *testing.F) {
+	r, refusal := openResponse(f, load(f, "response"))
+	if refusal != nil {
+		f.Fatal(refusal.Words())
+	}
+	for {
+		part, data, err := r.Next()
+		if err != nil || part != protocol.PartAnswer {
+			break
+		}
+		a, _, err := protocol.ParseAnswer(data)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+		f.Add(a.Body)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if a, r, err := protocol.ParseAnswer(data); err == nil {
+			same(t, a, data)
+			same(t, r, a.Body)
+		}
+		if r, err := protocol.ParseResult(data); err == nil {
+			same(t, r, data)
+		}
+	})
+}
+
+func FuzzReceiptPayload(f *testing.F) {
+	receipt, err := protocol.OpenReceipt(load(f, "receipt"), publicKey(f, "seal"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(marshal(f, receipt))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if r, err := protocol.OpenReceipt(sign(t, "seal", protocol.ContextReceipt, data), publicKey(t, "seal")); err == nil {
+			same(t, r, data)
+		}
+	})
+}
+
+func FuzzReadString(f *testing.F) {
+	f.Add(load(f, "bundle"))
+	f.Add([]byte{0x59, 0, 255})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var again bytes.Buffer
+		r := bufio.NewReader(bytes.NewReader(data))
+		for {
+			s, err := protocol.ReadString(r, 1<<20)
+			if err != nil {
+				if err == io.EOF && again.Len() != len(data) {
+					t.Errorf("%d of %d bytes were read", again.Len(), len(data))
+				}
+				break
+			}
+			if err := protocol.WriteString(&again, s); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if !bytes.HasPrefix(data, again.Bytes()) {
+			t.Errorf("read %x, writes %x", data, again.Bytes())
+		}
+	})
+}
+
+// FuzzBundle takes data as a whole bundle, as whoever finds a medium may make one.
+func FuzzBundle(f *testing.F) {
+	seeds(f, "bundle")
+	lookup := registry(f, nil)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		b, groups, refusal := readBundle(t, data, lookup)
+		if refusal != nil || b.Sender != nil {
+			return
+		}
+		for _, g := range groups {
+			if g.Section != protocol.SectionTakeAway {
+				t.Errorf("section %d of an unknown sender", g.Section)
+			}
+		}
+	})
+}
+
+// FuzzGroups takes data as what an enrolled agent put after its header. What is accepted is written again as it was.
+func FuzzGroups(f *testing.F) {
+	_, contents := split(f, load(f, "bundle"))
+	f.Add(contents, uint64(3))
+	appliance := protocol.DigestOf(load(f, "genesis"))
+	lookup := registry(f, nil)
+	f.Fuzz(func(t *testing.T, data []byte, items uint64) {
+		var sealed, again bytes.Buffer
+		h := protocol.BundleHeader{Version: 1, From: "registry", To: appliance, Sequence: 1, Created: now, Expires: now + 1, Items: items % protocol.MaxItems, Rest: protocol.DigestOf(data)}
+		if err := protocol.WriteHeader(&sealed, h, testKey(t, "agent-seal")); err != nil {
+			t.Fatal(err)
+		}
+		_, groups, refusal := readBundle(t, append(sealed.Bytes(), data...), lookup)
+		for _, g := range groups {
+			if err := protocol.WriteGroup(&again, g); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if refusal == nil && again.Len() != len(data) || !bytes.HasPrefix(data, again.Bytes()) {
+			t.Errorf("read %x, writes %x", data, again.Bytes())
+		}
+	})
+}
+
+// FuzzResponseHeader takes data as the header that an appliance signed, before nothing else.
+func FuzzResponseHeader(f *testing.F) {
+	h, contents := headerOf(f)
+	f.Add(marshal(f, h))
+	h.Rest = protocol.DigestOf(nil)
+	f.Add(marshal(f, h))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		message := sign(t, "seal", protocol.ContextResponse, data)
+		for _, after := range [][]byte{nil, contents} {
+			var sealed bytes.Buffer
+			if err := protocol.WriteString(&sealed, message); err != nil {
+				t.Fatal(err)
+			}
+			r, refusal := openResponse(t, append(sealed.Bytes(), after...))
+			if refusal != nil {
+				continue
+			}
+			same(t, r.Header, data)
+			for n, err := 0, error(nil); err == nil; n++ {
+				if _, _, err = r.Next(); n > len(after)+1 {
+					t.Fatal("more parts than bytes")
+				}
+			}
+		}
+	})
+}
+
+// FuzzResponse takes data as a whole response: nothing opens but what the appliance sealed.
+func FuzzResponse(f *testing.F) {
+	seeds(f, "response")
+	good := string(load(f, "response"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if r, refusal := openResponse(t, data); refusal == nil && string(data) != good {
+			t.Errorf("forged %+v", r.Header)
+		}
+	})
+}
