@@ -1,0 +1,227 @@
+package main
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"coldseal/cmd/internal/cli"
+	"coldseal/protocol"
+	"coldseal/protocol/csr"
+	"coldseal/protocol/keyfile"
+	"coldseal/protocol/show"
+)
+
+func keyCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "key",
+		Short: "Make and use the keys of persons",
+		Long:  "A key file is PKCS#8 in PEM, or that inside an age file under a passphrase, which `age -d` opens too.",
+	}
+	c.AddCommand(keyNewCommand(), keyPublicCommand(), keyCSRCommand(), keyPossessCommand())
+	return c
+}
+
+func keyNewCommand() *cobra.Command {
+	var kind, out string
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "new --out FILE",
+		Short: "Make a private key, and its public half in FILE.pub",
+		Long:  "new never replaces a file. It prints the fingerprint of the key: the SHA-256 of its SubjectPublicKeyInfo, as hexadecimal\nand as groups of five digits.",
+		Args:  cobra.NoArgs,
+	}
+	c.Flags().StringVar(&kind, "type", "P-256", "`type` of the key: P-256, P-384 or Ed25519")
+	c.Flags().StringVar(&out, "out", "", "`file` to write")
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	secret := cli.AddSecret(c, "passphrase", "new passphrase of the key", true)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		if out == "" || out == "-" {
+			return cli.Usage("--out says which file the key goes to")
+		}
+		key, err := newKey(kind)
+		if err != nil {
+			return err
+		}
+		passphrase, err := secret.ReadNew()
+		if err != nil {
+			return err
+		}
+		data, err := keyfile.Encode(key, passphrase)
+		clear(passphrase)
+		if err != nil {
+			return err
+		}
+		public, err := keyfile.EncodePublic(key.Public())
+		if err != nil {
+			return err
+		}
+		if err := cli.WriteOutput(out, nil, data, true); err != nil {
+			return err
+		}
+		if err := cli.WriteOutput(out+".pub", nil, public, false); err != nil {
+			return fmt.Errorf("the key is in %s, its public half is not written (coldseal key public writes it): %w", out, err)
+		}
+		return printKey(c, key.Public(), asJSON)
+	}
+	return c
+}
+
+func newKey(kind string) (crypto.Signer, error) {
+	switch kind {
+	case "P-256":
+		return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	case "P-384":
+		return ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	case "Ed25519":
+		_, key, err := ed25519.GenerateKey(rand.Reader)
+		return key, err
+	}
+	return nil, cli.Usage("--type %q is not P-256, P-384 or Ed25519", kind)
+}
+
+// printKey prints what people compare.
+func printKey(c *cobra.Command, public crypto.PublicKey, asJSON bool) error {
+	spki, err := x509.MarshalPKIXPublicKey(public)
+	if err != nil {
+		return fmt.Errorf("encode public key: %w", err)
+	}
+	id := protocol.DigestOf(spki)
+	if asJSON {
+		return cli.PrintJSON(c.OutOrStdout(), struct {
+			Type   string `json:"key_type"`
+			Key    string `json:"key"`
+			Groups string `json:"key_groups"`
+		}{show.KeyType(public), id.String(), id.Groups()})
+	}
+	_, err = fmt.Fprintf(c.OutOrStdout(), "%s\n%s\n", id, id.Groups())
+	return err
+}
+
+// keyFlags are by which a command gets a private key.
+type keyFlags struct {
+	file   string
+	secret *cli.Secret
+}
+
+func addKey(c *cobra.Command) *keyFlags {
+	k := &keyFlags{}
+	c.Flags().StringVar(&k.file, "key", "", "`file` of the private key")
+	k.secret = cli.AddSecret(c, "passphrase", "passphrase of the key", false)
+	return k
+}
+
+func (k *keyFlags) read() (crypto.Signer, error) {
+	if k.file == "" {
+		return nil, cli.Usage("--key says which key")
+	}
+	return readKey(k.file, k.secret)
+}
+
+func keyPublicCommand() *cobra.Command {
+	var out string
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "public --key FILE",
+		Short: "Write the public half of a key, and print its fingerprint",
+		Args:  cobra.NoArgs,
+	}
+	k := addKey(c)
+	c.Flags().StringVar(&out, "out", "", "`file` for the public key, PEM; without it only the fingerprint is printed")
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		key, err := k.read()
+		if err != nil {
+			return err
+		}
+		if out != "" {
+			data, err := keyfile.EncodePublic(key.Public())
+			if err != nil {
+				return err
+			}
+			if err := cli.WriteOutput(out, c.OutOrStdout(), data, false); err != nil || out == "-" {
+				return err
+			}
+		}
+		return printKey(c, key.Public(), asJSON)
+	}
+	return c
+}
+
+func keyCSRCommand() *cobra.Command {
+	var out, name string
+	c := &cobra.Command{
+		Use:   "csr --key FILE --out FILE",
+		Short: "Make a certificate request that proves possession of a key",
+		Long:  "The request asks for nothing: names come from the request that an agent makes of it, the key from here.",
+		Args:  cobra.NoArgs,
+	}
+	k := addKey(c)
+	c.Flags().StringVar(&out, "out", "", "`file` to write, PEM; - is standard output")
+	c.Flags().StringVar(&name, "cn", "", "common `name`, where a tool on the way wants one; it counts for nothing")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		if out == "" {
+			return cli.Usage("--out says which file the request goes to")
+		}
+		key, err := k.read()
+		if err != nil {
+			return err
+		}
+		der, err := makeCSR(key, name)
+		if err != nil {
+			return err
+		}
+		text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})
+		return cli.WriteOutput(out, c.OutOrStdout(), text, false)
+	}
+	return c
+}
+
+// makeCSR makes a request that csr.Check accepts; signatures are deterministic (RFC 6979).
+func makeCSR(key crypto.Signer, name string) ([]byte, error) {
+	der, err := x509.CreateCertificateRequest(nil, &x509.CertificateRequest{Subject: pkix.Name{CommonName: name}}, key)
+	if err != nil {
+		return nil, fmt.Errorf("make certificate request: %w", err)
+	}
+	if _, err := csr.Check(der); err != nil {
+		return nil, fmt.Errorf("make certificate request: %w", err)
+	}
+	return der, nil
+}
+
+func keyPossessCommand() *cobra.Command {
+	var roster protocol.Digest
+	var out string
+	c := &cobra.Command{
+		Use:   "possess --key FILE --digest DIGEST --out FILE",
+		Short: "Prove to hold the key of an officer in a new roster",
+		Long:  "The officer types the digest of the compiled roster, as coldseal roster compile printed it, and hands the proof to whoever\nmakes the order (coldseal order roster --possession).",
+		Args:  cobra.NoArgs,
+	}
+	k := addKey(c)
+	cli.DigestVar(c.Flags(), &roster, "digest", "digest of the compiled roster, typed")
+	c.Flags().StringVar(&out, "out", "", "`file` to write; - is standard output")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		if roster.IsZero() || out == "" {
+			return cli.Usage("--digest says which roster, --out which file the proof goes to")
+		}
+		key, err := k.read()
+		if err != nil {
+			return err
+		}
+		proof, err := protocol.SignID(key, protocol.ContextPossession, roster)
+		if err != nil {
+			return err
+		}
+		return cli.WriteOutput(out, c.OutOrStdout(), proof, false)
+	}
+	return c
+}

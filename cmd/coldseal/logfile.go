@@ -1,0 +1,186 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+
+	"coldseal/cmd/internal/cli"
+	"coldseal/protocol"
+	"coldseal/protocol/auditlog"
+)
+
+// An exported log (coldseal-appliance log export) is a CBOR sequence of byte strings: the newest checkpoint, then for
+// each leaf from 0 on the leaf and its salted body, salt ‖ body, which is empty where there is none or it was erased.
+
+const (
+	saltSize = 16
+
+	// maxBody bounds a salted body: the intents of a group hold its requests and its approvals, and digests beside them.
+	maxBody = 2*protocol.MaxGroupBytes + protocol.MaxGroupApprovals*protocol.MaxApproval
+)
+
+// entry is one leaf of an exported log with what lies beside it.
+type entry struct {
+	index uint64
+	raw   []byte
+	leaf  auditlog.Leaf
+	salt  [saltSize]byte
+	body  []byte // nil where it was erased or there is none
+}
+
+// replay goes through an exported log. Nothing that it says is to be believed before run returned nil: that the leaves
+// are those under the signed checkpoint shows at the end.
+type replay struct {
+	typed   protocol.Digest // genesis digest
+	genesis []byte          // where the body of leaf 0 was erased
+	tell    *cli.Progress   // may be nil
+
+	note       []byte
+	checkpoint auditlog.Checkpoint
+	state      *auditlog.State
+	edge       auditlog.Range
+	counts     map[auditlog.Kind]uint64
+	erased     uint64
+	counter    uint64
+	last       auditlog.Kind
+}
+
+// run verifies the whole log and calls each for every leaf in its order, before an order takes effect. Memory is bounded
+// by one leaf and what orders fold to.
+func (r *replay) run(in io.Reader, each func(*replay, *entry) error) error {
+	b := bufio.NewReaderSize(in, 1<<16)
+	r.counts = map[auditlog.Kind]uint64{}
+	var err error
+	if r.note, err = protocol.ReadString(b, auditlog.MaxCheckpoint); err != nil {
+		return fmt.Errorf("read checkpoint: %w", cutShort(err))
+	}
+	for index := uint64(0); ; index++ {
+		e, err := r.next(b, index)
+		if err == io.EOF {
+			break
+		}
+		if err == nil {
+			err = r.take(e, each)
+		}
+		if err != nil {
+			return fmt.Errorf("entry %d: %w", index, err)
+		}
+	}
+	return r.finish()
+}
+
+func cutShort(err error) error {
+	if err == io.EOF {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// next reads a leaf, and holds its body against the digest in it.
+func (r *replay) next(b *bufio.Reader, index uint64) (*entry, error) {
+	e := &entry{index: index}
+	var err error
+	if e.raw, err = protocol.ReadString(b, protocol.MaxLeaf); err != nil {
+		return nil, err
+	}
+	if e.leaf, err = auditlog.ParseLeaf(e.raw); err != nil {
+		return nil, err
+	}
+	if (e.leaf.Kind == auditlog.Genesis) != (index == 0) {
+		return nil, fmt.Errorf("a %s leaf has no place here", e.leaf.Kind)
+	}
+	salted, err := protocol.ReadString(b, maxBody)
+	if err != nil {
+		return nil, fmt.Errorf("read body: %w", cutShort(err))
+	}
+	switch {
+	case e.leaf.Kind == auditlog.Step && len(salted) > 0:
+		return nil, errors.New("a step has no body")
+	case len(salted) == 0:
+		return e, nil
+	case len(salted) < saltSize:
+		return nil, fmt.Errorf("salted body of %d bytes, at least %d", len(salted), saltSize)
+	}
+	e.salt, e.body = [saltSize]byte(salted), salted[saltSize:]
+	if auditlog.BodyDigest(e.salt, e.body) != e.leaf.Body {
+		return nil, errors.New("the body is not the one that was logged")
+	}
+	return e, nil
+}
+
+func (r *replay) take(e *entry, each func(*replay, *entry) error) error {
+	if e.index == 0 {
+		if err := r.begin(e); err != nil {
+			return err
+		}
+	}
+	if e.leaf.Kind == auditlog.Step {
+		if e.leaf.Number <= r.counter {
+			return fmt.Errorf("the counter goes from %d to %d", r.counter, e.leaf.Number)
+		}
+		r.counter = e.leaf.Number
+	} else if e.body == nil {
+		r.erased++
+	}
+	if each != nil {
+		if err := each(r, e); err != nil {
+			return err
+		}
+	}
+	if e.leaf.Kind == auditlog.Order && e.body == nil {
+		return errors.New("the body of an order was erased: it can't be decided again")
+	}
+	if err := r.state.Apply(e.leaf, e.body); err != nil {
+		return err
+	}
+	r.edge.Append(auditlog.LeafHash(e.raw))
+	r.counts[e.leaf.Kind]++
+	r.last = e.leaf.Kind
+	if r.tell != nil {
+		r.tell.At(e.index + 1)
+	}
+	return nil
+}
+
+// begin opens the genesis and, with the log key in it, the checkpoint.
+func (r *replay) begin(e *entry) error {
+	genesis := r.genesis
+	if e.body != nil {
+		genesis = e.body
+	}
+	if genesis == nil {
+		return errors.New("the genesis was erased from the log: give it with --genesis or --introduction")
+	}
+	g, err := protocol.ParseGenesis(genesis, r.typed)
+	if err != nil {
+		return err
+	}
+	if r.state, err = auditlog.NewState(genesis, r.typed); err != nil {
+		return err
+	}
+	key, err := g.LogKey()
+	if err != nil {
+		return err
+	}
+	r.checkpoint, err = auditlog.OpenCheckpoint(r.note, auditlog.Origin(r.typed), key)
+	return err
+}
+
+func (r *replay) finish() error {
+	switch {
+	case r.edge.Size() == 0:
+		return errors.New("the log is empty")
+	case r.edge.Size() != r.checkpoint.Size:
+		return fmt.Errorf("the log has %d entries, its checkpoint is over %d", r.edge.Size(), r.checkpoint.Size)
+	case r.edge.Root() != r.checkpoint.Root:
+		return errors.New("the entries are not those that the checkpoint is over: an entry was altered, taken out or put in")
+	case r.last != auditlog.Step:
+		return fmt.Errorf("the last entry is a %s, not a step", r.last)
+	}
+	if r.tell != nil {
+		r.tell.Done(uint64(r.edge.Size()))
+	}
+	return nil
+}

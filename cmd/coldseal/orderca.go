@@ -1,0 +1,70 @@
+package main
+
+import (
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"coldseal/cmd/internal/cli"
+	"coldseal/protocol"
+)
+
+func orderSignCA() *cobra.Command {
+	var profile, key, issuer, from, to string
+	var fields []string
+	c, _ := newOrder(protocol.KindSignCA, "--profile PROFILE --key KEY", "Order a certificate for a CA key",
+		"Without --issuer the key signs itself: a root.",
+		func(_ *cobra.Command, o *ordering) (any, error) {
+			id, err := protocol.ParseDigest(key)
+			if err != nil {
+				return nil, cli.Usage("--key: %w", err)
+			}
+			p, found := o.world.policy.Profile(profile)
+			if !found {
+				return nil, cli.Refused(protocol.Refuse(protocol.CodeProfileUnknown, "profile", profile))
+			}
+			content := protocol.SignCA{Key: id}
+			if content.Fields, err = parseFields(fields); err != nil {
+				return nil, err
+			}
+			if content.NotBefore, err = parseTime("not-before", from, false); err != nil {
+				return nil, err
+			}
+			if content.NotAfter, err = parseTime("not-after", to, true); err != nil {
+				return nil, err
+			}
+			o.req.Issuer, o.req.Profile, o.req.ProfileDigest = id, profile, p.Digest
+			if issuer != "" {
+				if o.req.Issuer, err = o.world.ca(issuer); err != nil {
+					return nil, err
+				}
+			}
+			return content, nil
+		})
+	f := c.Flags()
+	f.StringVar(&profile, "profile", "", "`profile` of the certificate, of use root or issuing")
+	f.StringVar(&key, "key", "", "`id` of the key that create-key made")
+	f.StringVar(&issuer, "issuer", "", "the `CA` that signs: the id of its key, or its common name")
+	f.StringArrayVar(&fields, "field", nil, "`name=value` of a field of the profile; may be repeated")
+	f.StringVar(&from, "not-before", "", "beginning of the term: `date` or time (RFC 3339)")
+	f.StringVar(&to, "not-after", "", "end of the term, inclusive: `date` (its last second) or time (RFC 3339)")
+	return c
+}
+
+func parseFields(pairs []string) (map[string]string, error) {
+	var fields map[string]string
+	for _, pair := range pairs {
+		name, value, found := strings.Cut(pair, "=")
+		if !found || value == "" {
+			return nil, cli.Usage("--field %q is not name=value", pair)
+		}
+		if _, again := fields[name]; again {
+			return nil, cli.Usage("--field %s is given twice", name)
+		}
+		if fields == nil {
+			fields = map[string]string{}
+		}
+		fields[name] = value
+	}
+	return fields, nil
+}
