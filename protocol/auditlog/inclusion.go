@@ -1,24 +1,39 @@
 package auditlog
 
 import (
-	"crypto/ed25519"
 	"fmt"
 
 	"coldseal/protocol"
 	"coldseal/protocol/cose"
 )
 
-// InclusionProof is a file by which anybody who knows the appliance can see that a leaf is in its log (log.md). Nothing
-// in it is to be believed before OpenInclusionProof.
+// InclusionProof is a leaf with all that it takes to believe it (log.md): a file for somebody who has the genesis digest
+// and not the log. Nothing in it is to be believed before OpenInclusionProof.
 type InclusionProof struct {
-	Checkpoint []byte   `cbor:"1,keyasint"` // signed note
-	Index      uint64   `cbor:"2,keyasint"`
-	Leaf       []byte   `cbor:"3,keyasint"` // encoded
-	Proof      [][]byte `cbor:"4,keyasint"` // what ProveInclusion makes
+	Index      uint64   `cbor:"1,keyasint"`
+	Leaf       []byte   `cbor:"2,keyasint"`           // encoded
+	Proof      [][]byte `cbor:"3,keyasint"`           // what ProveInclusion makes
+	Checkpoint []byte   `cbor:"4,keyasint"`           // signed note
+	Genesis    []byte   `cbor:"5,keyasint"`           // the log key is in it
+	Salted     []byte   `cbor:"6,keyasint,omitempty"` // salt ‖ body, if the body is to be shown
 }
 
-// MaxInclusionProof bounds the file in bytes: its parts at their largest, and their heads.
-const MaxInclusionProof = MaxCheckpoint + protocol.MaxLeaf + maxProof*34 + 64
+// MaxBody bounds salt and body of a leaf: the intents of a group hold its requests and approvals, and digests beside
+// them. MaxInclusionProof bounds the file.
+const (
+	MaxBody           = 2*protocol.MaxGroupBytes + protocol.MaxGroupApprovals*protocol.MaxApproval
+	MaxInclusionProof = MaxBody + protocol.MaxIntroduction
+)
+
+const saltSize = 16
+
+// Proved is a leaf that was proved to be in the log.
+type Proved struct {
+	Leaf       Leaf
+	Index      int64
+	Checkpoint Checkpoint // under which it was proved
+	Body       []byte     // nil if it was not shown
+}
 
 // Encode gives the bytes of the file.
 func (p InclusionProof) Encode() ([]byte, error) {
@@ -29,33 +44,48 @@ func (p InclusionProof) Encode() ([]byte, error) {
 	return data, err
 }
 
-// Proved is a leaf that was proved to be in the log.
-type Proved struct {
-	Leaf       Leaf
-	Index      int64
-	Checkpoint Checkpoint // under which it was proved
+// OpenInclusionProof returns the leaf, once it is proved to be in the log of the appliance whose genesis digest was
+// typed. Errors wrap ErrCheckpoint or ErrProof where the signature or the hashes are wrong.
+func OpenInclusionProof(data []byte, typed protocol.Digest) (Proved, error) {
+	proved, err := openInclusionProof(data, typed)
+	if err != nil {
+		return Proved{}, fmt.Errorf("inclusion proof: %w", err)
+	}
+	return proved, nil
 }
 
-// OpenInclusionProof returns the leaf, once it is proved to be in the log named origin whose checkpoint logKey signed.
-// Errors wrap ErrCheckpoint or ErrProof where the signature or the hashes are wrong.
-func OpenInclusionProof(data []byte, origin string, logKey ed25519.PublicKey) (Proved, error) {
+func openInclusionProof(data []byte, typed protocol.Digest) (proved Proved, err error) {
 	var p InclusionProof
 	if len(data) > MaxInclusionProof {
-		return Proved{}, fmt.Errorf("inclusion proof of %d bytes, at most %d", len(data), MaxInclusionProof)
+		return proved, fmt.Errorf("%d bytes, at most %d", len(data), MaxInclusionProof)
 	}
 	if err := cose.Unmarshal(data, &p); err != nil {
-		return Proved{}, err
+		return proved, err
+	}
+	genesis, err := protocol.ParseGenesis(p.Genesis, typed)
+	if err != nil {
+		return proved, err
+	}
+	logKey, err := genesis.LogKey()
+	if err != nil {
+		return proved, err
+	}
+	if proved.Checkpoint, err = OpenCheckpoint(p.Checkpoint, Origin(typed), logKey); err != nil {
+		return proved, err
 	}
 	if p.Index >= MaxSize {
-		return Proved{}, fmt.Errorf("inclusion proof of leaf %d: there are no so large logs: %w", p.Index, ErrProof)
+		return proved, fmt.Errorf("leaf %d: there are no so large logs: %w", p.Index, ErrProof)
 	}
-	under, err := OpenCheckpoint(p.Checkpoint, origin, logKey)
-	if err != nil {
-		return Proved{}, err
+	proved.Index = int64(p.Index)
+	if proved.Leaf, err = CheckInclusion(p.Proof, proved.Checkpoint, proved.Index, p.Leaf); err != nil {
+		return proved, err
 	}
-	leaf, err := CheckInclusion(p.Proof, under, int64(p.Index), p.Leaf)
-	if err != nil {
-		return Proved{}, err
+	if len(p.Salted) == 0 {
+		return proved, nil
 	}
-	return Proved{Leaf: leaf, Index: int64(p.Index), Checkpoint: under}, nil
+	if len(p.Salted) < saltSize || BodyDigest([saltSize]byte(p.Salted[:saltSize]), p.Salted[saltSize:]) != proved.Leaf.Body {
+		return proved, fmt.Errorf("the body is not the one that was logged: %w", ErrProof)
+	}
+	proved.Body = p.Salted[saltSize:]
+	return proved, nil
 }

@@ -30,7 +30,7 @@ type vector struct {
 	Inclusion   []string     `json:"inclusion"`
 	Consistency []string     `json:"consistency"`
 	Range       []string     `json:"range"`
-	File        string       `json:"inclusion_file"`
+	File        vectorFile   `json:"inclusion_file"`
 }
 
 type vectorLeaf struct {
@@ -48,6 +48,12 @@ type vectorLeaf struct {
 	Hash    string `json:"hash"`
 }
 
+// vectorFile is an inclusion proof as a file, of a log of its own, since it holds a genesis.
+type vectorFile struct {
+	Genesis string `json:"genesis_digest"`
+	File    string `json:"file"`
+}
+
 type vectorTree struct {
 	Size       int64  `json:"size"`
 	Root       string `json:"root"`
@@ -60,7 +66,7 @@ func makeVector(t testing.TB) vector {
 	genesis := sha256.Sum256([]byte("genesis statement"))
 	v := vector{
 		About: "log.md: a log of 17 leaves, with checkpoints at 9 and 17, the inclusion of leaf 5 under 17, and the " +
-			"consistency and range proofs from 9 to 17; the file of that inclusion; the log key's seed is 32 bytes 07",
+			"consistency and range proofs from 9 to 17; and a file with the inclusion of leaf 1 in another log; the log keys' seed is 32 bytes 07",
 		Genesis: hex.EncodeToString(genesis[:]), LogKey: hex.EncodeToString(logPub), Included: included,
 	}
 	var hashes stored
@@ -131,19 +137,10 @@ func makeVector(t testing.TB) vector {
 		}
 		return out
 	}
-	inclusion, err := ProveInclusion(newest, included, hashes)
-	v.Inclusion = show(inclusion, err)
-	leaf, err := hex.DecodeString(v.Leaves[included].Leaf)
-	if err != nil {
-		t.Fatal(err)
-	}
-	file, err := InclusionProof{Checkpoint: []byte(v.Newest.Checkpoint), Index: included, Leaf: leaf, Proof: inclusion}.Encode()
-	if err != nil {
-		t.Fatal(err)
-	}
-	v.File = hex.EncodeToString(file)
+	v.Inclusion = show(ProveInclusion(newest, included, hashes))
 	v.Consistency = show(ProveConsistency(known, newest, hashes))
 	v.Range = show(ProveRange(known, hashes))
+	v.File = makeFile(t)
 	return v
 }
 
@@ -231,7 +228,8 @@ func TestJudgeRefusesBrokenVectors(t *testing.T) {
 		"log key":     func(v *vector) { flip(&v.LogKey) },
 		"origin":      func(v *vector) { v.Genesis = strings.Repeat("0", 64) },
 		"inclusion":   func(v *vector) { flip(&v.Inclusion[1]) },
-		"file":        func(v *vector) { flip(&v.File) },
+		"file":        func(v *vector) { flip(&v.File.File) },
+		"file digest": func(v *vector) { flip(&v.File.Genesis) },
 		"consistency": func(v *vector) { flip(&v.Consistency[1]) },
 		"range":       func(v *vector) { flip(&v.Range[1]) },
 		"no range":    func(v *vector) { v.Range = nil },

@@ -92,8 +92,14 @@ for tree in known, newest:
 roots = unhex(known["root"]), unhex(newest["root"])
 index = v["inclusion_index"]
 check(inclusion([unhex(h) for h in v["inclusion"]], newest["size"], index, hashes[index]) == roots[1], "inclusion proof")
-file = {1: newest["checkpoint"].encode(), 2: index, 3: unhex(v["leaves"][index]["leaf"]), 4: [unhex(h) for h in v["inclusion"]]}
-check(cbor2.dumps(file, canonical=True) == unhex(v["inclusion_file"]), "file of the inclusion proof")
+file = cbor2.loads(unhex(v["inclusion_file"]["file"]))
+check(cbor2.dumps(file, canonical=True) == unhex(v["inclusion_file"]["file"]), "encoding of the file")
+check(sha(file[5]).hex() == v["inclusion_file"]["genesis_digest"], "genesis in the file")
+origin, size, root = file[4].decode().split("\n")[:3]
+tree = {"checkpoint": file[4].decode(), "size": int(size), "root": base64.b64decode(root).hex()}
+checkpoint(tree, "coldseal/" + v["inclusion_file"]["genesis_digest"][:16], cbor2.loads(file[5])[5][-32:])
+check(inclusion(file[3], tree["size"], file[1], sha(b"\x00", file[2])).hex() == tree["root"], "inclusion in the file")
+check(sha(file[6]) == cbor2.loads(file[2])[7], "body in the file")
 check(consistency([unhex(h) for h in v["consistency"]], known["size"], newest["size"], roots[0]) == roots, "consistency proof")
 sizes = [1 << i for i in reversed(range(53)) if known["size"] >> i & 1]
 check(len(sizes) == len(v["range"] or []), "range proof has the wrong length")
