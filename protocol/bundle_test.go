@@ -157,6 +157,21 @@ func TestBundleHeaderRefusals(t *testing.T) {
 		_, _, refusal := readBundle(t, data, registry(t, nil))
 		t.Run(name, func(t *testing.T) { refuses(t, refusal, protocol.CodeBadSeal, "") })
 	}
+	var junk bytes.Buffer
+	if err := protocol.WriteString(&junk, sign(t, "agent-seal", protocol.ContextBundle, []byte{0xa0})); err != nil {
+		t.Fatal(err)
+	}
+	_, _, refused := readBundle(t, junk.Bytes(), registry(t, nil))
+	refuses(t, refused, protocol.CodeMalformed, "bundle")
+	enrolled := registry(t, nil)
+	broken := func(id protocol.Digest) (protocol.Party, bool) {
+		p, found := enrolled(id)
+		p.Seal = nil
+		return p, found
+	}
+	if _, refusal, err := protocol.OpenBundle(bytes.NewReader(w.bundle), w.appliance, broken); err == nil || refusal != nil {
+		t.Errorf("a record without key: %v, %v", refusal, err)
+	}
 	forged := seal(good, "agent-seal", protocol.ContextBundle)
 	header, _ := split(t, forged)
 	forged[len(forged)-len(contents)-1] ^= 1 // last byte of the signature
@@ -311,14 +326,17 @@ func (f failing) ReadAt(p []byte, at int64) (int, error) {
 func TestSpoolThatFailsIsAFault(t *testing.T) {
 	appliance := protocol.DigestOf(load(t, "genesis"))
 	for _, name := range []string{"bundle", "response"} {
-		spool := failing{bytes.NewReader(load(t, name)), 100}
-		_, refusal, err := protocol.OpenBundle(spool, appliance, nobody)
-		if !errors.Is(err, errDisk) || refusal != nil {
-			t.Errorf("OpenBundle: %v, %v", refusal, err)
-		}
-		_, refusal, err = protocol.OpenResponse(spool, appliance, publicKey(t, "seal"), "registry")
-		if !errors.Is(err, errDisk) || refusal != nil {
-			t.Errorf("OpenResponse: %v, %v", refusal, err)
+		long := append(load(t, name), make([]byte, 1<<20)...)
+		for _, after := range []int64{100, 200_000} {
+			spool := failing{bytes.NewReader(long), after}
+			_, refusal, err := protocol.OpenBundle(spool, appliance, nobody)
+			if !errors.Is(err, errDisk) || refusal != nil {
+				t.Errorf("OpenBundle: %v, %v", refusal, err)
+			}
+			_, refusal, err = protocol.OpenResponse(spool, appliance, publicKey(t, "seal"), "registry")
+			if !errors.Is(err, errDisk) || refusal != nil {
+				t.Errorf("OpenResponse: %v, %v", refusal, err)
+			}
 		}
 	}
 	turning := &turns{Reader: bytes.NewReader(load(t, "bundle"))}

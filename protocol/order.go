@@ -100,7 +100,7 @@ func (r *Request) Enrolment() (Enrolment, Party, *Refusal) {
 		return c, p, Malformed("request", err)
 	}
 	if (r.Kind == KindAgent) != (p.Role == RoleAgent) {
-		return c, p, Malformed("request", fmt.Errorf("%s: the record is of a %s", r.Kind, p.Role))
+		return c, p, Malformed("request", fmt.Errorf("%s: the role in the record is %s", r.Kind, p.Role))
 	}
 	return c, p, nil
 }

@@ -243,8 +243,8 @@ func TestContentRefusals(t *testing.T) {
 		{"time 0", "set-time", "time 0", content(t, func(s *protocol.SetTime) { s.Time = 0 })},
 		{"time negative", "set-time", "time -1", content(t, func(s *protocol.SetTime) { s.Time = -1 })},
 		{"time after 9999", "set-time", "time 2534", content(t, func(s *protocol.SetTime) { s.Time = protocol.MaxTime + 1 })},
-		{"station as agent", "agent", "record is of a station", content(t, func(e *E) { e.Party = load(t, "party-station") })},
-		{"agent as station", "station", "record is of a agent", content(t, func(e *E) { e.Party = load(t, "party-agent") })},
+		{"station as agent", "agent", "role in the record is station", content(t, func(e *E) { e.Party = load(t, "party-station") })},
+		{"agent as station", "station", "role in the record is agent", content(t, func(e *E) { e.Party = load(t, "party-agent") })},
 
 		{"party version", "agent", "version 2", party(func(p *P) { p.Version = 2 })},
 		{"party name", "agent", "name", party(func(p *P) { p.Name = "Registry" })},

@@ -179,6 +179,12 @@ func TestResponseHeaderRefusals(t *testing.T) {
 	refuses(t, refusal, protocol.CodeBadSeal, "")
 	_, refusal = openResponse(t, sealResponse(t, h, "seal", protocol.ContextBundle, contents))
 	refuses(t, refusal, protocol.CodeBadSeal, "")
+	var junk bytes.Buffer
+	if err := protocol.WriteString(&junk, sign(t, "seal", protocol.ContextResponse, []byte{0xa0})); err != nil {
+		t.Fatal(err)
+	}
+	_, refusal = openResponse(t, junk.Bytes())
+	refuses(t, refusal, protocol.CodeMalformed, "response")
 	h.State.Policy = make([]byte, protocol.MaxResponseHeader)
 	if err := protocol.WriteResponseHeader(io.Discard, h, testKey(t, "seal")); err == nil {
 		t.Error("a header above its limit was written")
