@@ -1,6 +1,7 @@
 package appliance
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -40,8 +41,11 @@ func (e *Engine) person(tx *store.Tx, keyID protocol.Digest, now int64) (policy.
 		return policy.Approver{}, key, nil, fmt.Errorf("ledger: approver %s: %w", keyID, err)
 	}
 	c, found, err := tx.Certificate(a.Issuer, a.Serial)
-	if err != nil || !found {
-		return policy.Approver{}, key, nil, fmt.Errorf("ledger: approver %s has no certificate: %w", keyID, err)
+	if err == nil && !found {
+		err = errors.New("it has no certificate")
+	}
+	if err != nil {
+		return policy.Approver{}, key, nil, fmt.Errorf("ledger: approver %s: %w", keyID, err)
 	}
 	var refusal *protocol.Refusal
 	switch {
@@ -54,10 +58,11 @@ func (e *Engine) person(tx *store.Tx, keyID protocol.Digest, now int64) (policy.
 }
 
 // openApprovals verifies the approvals of a group. An approval that is no good stays in the list with its reason, so
-// that whoever lacks one is told why.
-func (e *Engine) openApprovals(tx *store.Tx, messages [][]byte, items []*item, now int64) ([]approval, error) {
+// that whoever lacks one is told why; the reason is always an open one, for another approval mends it. Those for taking
+// away may have been made later than a clock which is not believed says it is.
+func (e *Engine) openApprovals(tx *store.Tx, g protocol.Group, items []*item, now int64) ([]approval, error) {
 	var approvals []approval
-	for _, message := range messages {
+	for _, message := range g.Approvals {
 		keyID, err := cose.KeyID(message)
 		if err != nil {
 			approvals = append(approvals, approval{discount: protocol.Refuse(protocol.CodeApprovalInvalid, "reason", err.Error())})
@@ -73,12 +78,16 @@ func (e *Engine) openApprovals(tx *store.Tx, messages [][]byte, items []*item, n
 		}
 		opened, refusal := protocol.OpenApproval(message, key)
 		if refusal != nil {
-			approvals = append(approvals, approval{discount: refusal})
+			approvals = append(approvals, approval{discount: protocol.Refuse(protocol.CodeApprovalInvalid, "reason", refusal.Words())})
 			continue
 		}
 		a := approval{opened, who, discount}
+		at := now
+		if g.Section == protocol.SectionTakeAway {
+			at = max(now, opened.Created)
+		}
 		if a.discount == nil {
-			a.discount = auditlog.CheckApproval(&opened, e.appliance, who.Person, now)
+			a.discount = auditlog.CheckApproval(&opened, e.appliance, who.Person, at)
 		}
 		if a.discount == nil && !manifestHolds(&opened, items) {
 			a.discount = protocol.Refuse(protocol.CodeManifestMismatch, "person", who.Person)

@@ -34,8 +34,8 @@ func (r *run) dueCRLs(forced []protocol.Digest) ([]*newCRL, error) {
 				continue
 			}
 			byOrder := slices.Contains(forced, id)
-			if p.Use == policy.UseRoot && !byOrder {
-				continue
+			if p.Use == policy.UseRoot && !byOrder || r.now < ca.NotBefore || r.now >= ca.NotAfter {
+				continue // what has ended signs nothing more: its last CRL ends with it
 			}
 			record, _, err := tx.CA(id)
 			if err != nil {
@@ -46,7 +46,8 @@ func (r *run) dueCRLs(forced []protocol.Digest) ([]*newCRL, error) {
 				if err != nil {
 					return err
 				}
-				fresh := found && record.Changed < last.Index && r.now-last.ThisUpdate < (last.NextUpdate-last.ThisUpdate)/2
+				age := r.now - last.ThisUpdate // negative if the clock was set back since
+				fresh := found && record.Changed < last.Index && age >= 0 && age < (last.NextUpdate-last.ThisUpdate)/2
 				if fresh && !byOrder {
 					continue
 				}
@@ -90,19 +91,21 @@ func (r *run) buildCRL(tx *store.Tx, ca *issue.CA, p *policy.Profile, shard uint
 		return nil, fmt.Errorf("build CRL of %s: %w", ca.Label, err)
 	}
 	n.linted = lint.Dummy(n.tbs, ca.AlgorithmRaw, ca.SignatureLen)
-	refusal, err := r.lintOne(r.Lint.CRLs, lint.Config{Sets: p.Lint, Ignore: p.LintIgnore}, n.linted)
+	refusal, err := r.lintOne(r.Lint.CRLs, p, n.linted)
 	if err == nil && refusal != nil {
 		err = fault("build CRL of "+ca.Label, fmt.Errorf("%s", refusal.Words()))
 	}
 	return n, err
 }
 
-// signCRLs goes the way of law 7 with CRLs: intents, then signatures; the results are for the step that follows.
-func (r *run) signCRLs(due []*newCRL) error {
-	if len(due) == 0 {
-		return nil
+// signCRLs goes the way of law 7 with the CRLs that are due: intents, then signatures; the results are for the step that
+// follows.
+func (r *run) signCRLs(forced []protocol.Digest) ([]*newCRL, error) {
+	due, err := r.dueCRLs(forced)
+	if err != nil || len(due) == 0 {
+		return nil, err
 	}
-	err := r.step(r.now, func(rec *recorder) error {
+	err = r.step(r.now, func(rec *recorder) error {
 		var intents []store.Intent
 		var body auditlog.IntentsBody
 		for _, n := range due {
@@ -113,14 +116,14 @@ func (r *run) signCRLs(due []*newCRL) error {
 		return putIntents(rec, intents, body)
 	}, nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, n := range due {
 		if n.crl.DER, err = r.sign(n.ca, n.tbs, n.linted); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return nil
+	return due, nil
 }
 
 // recordCRLs logs the CRLs that were signed.

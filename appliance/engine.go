@@ -55,6 +55,7 @@ type Engine struct {
 	policy    *policy.Compiled
 	cas       map[protocol.Digest]*issue.CA
 	shapes    map[shapeKey]*issue.Shape
+	officers  policy.Index // by approval key
 	appliance protocol.Digest
 	genesis   protocol.Genesis
 	seal      *signer.Key
@@ -80,8 +81,8 @@ const (
 // SpoolReserve is the free space in bytes that spooling leaves untouched, so that revocations always find room.
 const SpoolReserve = 64 << 20
 
-func newSpool(dir string) (*media.Spool, error) {
-	return media.NewSpool(filepath.Join(dir, "spool"), SpoolReserve)
+func newSpool(dir string, reserve int64) (*media.Spool, error) {
+	return media.NewSpool(filepath.Join(dir, "spool"), reserve)
 }
 
 // Appliance is the genesis digest.
@@ -139,7 +140,7 @@ func (e *Engine) adopt() error {
 			return err
 		}
 	}
-	e.policy, e.cas, e.shapes = compiled, cas, shapes
+	e.policy, e.cas, e.shapes, e.officers = compiled, cas, shapes, policy.NewIndex(e.state.CurrentRoster())
 	return nil
 }
 
@@ -181,9 +182,16 @@ func (e *Engine) caOrder() []protocol.Digest {
 	return ids
 }
 
-// stop makes a fault final for this engine: the ledger may be ahead of what was done, and only start-up sorts that out.
+// stop makes every error a fault, and final for this engine: the ledger may be ahead of what was done, and only
+// start-up sorts that out.
 func (e *Engine) stop(err error) error {
-	if err != nil && e.broken == nil {
+	if err == nil {
+		return nil
+	}
+	if !errors.Is(err, ErrFault) {
+		err = fault("stop", err)
+	}
+	if e.broken == nil {
 		e.broken = err
 	}
 	return err
@@ -193,7 +201,7 @@ func (e *Engine) stop(err error) error {
 func (e *Engine) sign(ca *issue.CA, tbs, linted []byte) ([]byte, error) {
 	signatures, err := e.Signer.SignBatch(ca.KeyID, signer.CA, signer.Scheme(ca.Scheme), [][]byte{ca.Input(tbs)})
 	if err != nil {
-		return nil, e.stop(fault("sign with CA key "+ca.Label, err))
+		return nil, fault("sign with CA key "+ca.Label, err)
 	}
 	return e.assemble(ca, tbs, linted, signatures[0])
 }
@@ -204,18 +212,18 @@ func (e *Engine) assemble(ca *issue.CA, tbs, linted, signature []byte) ([]byte, 
 		err = lint.Same(linted, der)
 	}
 	if err != nil {
-		return nil, e.stop(fault("compare what was signed with what was linted", err))
+		return nil, fault("compare what was signed with what was linted", err)
 	}
 	return der, nil
 }
 
 // lintOne asks the lint worker about one certificate or CRL with a dummy signature.
-func (e *Engine) lintOne(ask func(context.Context, lint.Config, [][]byte) ([][]lint.Finding, error), c lint.Config, dummy []byte) (*protocol.Refusal, error) {
-	findings, err := ask(context.Background(), c, [][]byte{dummy})
+func (e *Engine) lintOne(ask func(context.Context, lint.Config, [][]byte) ([][]lint.Finding, error), p *policy.Profile, dummy []byte) (*protocol.Refusal, error) {
+	findings, err := ask(context.Background(), lint.Config{Sets: p.Lint, Ignore: p.LintIgnore}, [][]byte{dummy})
 	if err != nil {
 		return nil, fault("lint", err)
 	}
-	return lintRefusal(findings[0], ""), nil
+	return lintRefusal(findings[0], p.Name), nil
 }
 
 func lintRefusal(findings []lint.Finding, profile string) *protocol.Refusal {

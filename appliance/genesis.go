@@ -49,11 +49,14 @@ func protocolError(p policy.Problem) error {
 // openUnfinished opens the ledger of a genesis that nobody has relied on yet.
 func openUnfinished(dir string) (*store.Store, error) {
 	ledger, err := store.Open(dir)
-	if err == nil {
-		return ledger, nil
-	}
-	if err := store.Remove(dir); err != nil {
-		return nil, err
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+	case errors.Is(err, store.ErrUnfinished):
+		if err := store.Remove(dir); err != nil {
+			return nil, err
+		}
+	default: // also a ledger that is in use, or damaged: that is not for genesis to remove
+		return ledger, err
 	}
 	return store.Create(dir)
 }

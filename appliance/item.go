@@ -17,7 +17,7 @@ type item struct {
 	item    protocol.Item
 	id      protocol.Digest
 	req     protocol.Request
-	parsed  bool // req is the decoded request; its refusal may be recorded under its id
+	parsed  bool // req is a request to this appliance: what becomes of it may be logged under its id
 	refusal *protocol.Refusal
 
 	// of issue and renew, in the order in which they are found out
@@ -35,105 +35,129 @@ type item struct {
 	linted      []byte // with a dummy signature
 	certificate []byte
 
-	// what is to be answered
 	answered bool
-	index    uint64
 	result   protocol.Result
+	answer   protocol.Answer // the result as it travels; without an index if the log does not record it
 }
 
-// parse decodes an item and checks what needs no ledger: form, appliance, time.
+// parse decodes an item of a bundle.
 func (e *Engine) parse(data []byte, section protocol.Section, now int64) *item {
 	it := &item{}
 	if it.item, it.refusal = protocol.ParseItem(data); it.refusal != nil {
 		it.id = protocol.ID(data) // so that the sender finds which one it was
 		return it
 	}
+	e.look(it, section, now)
+	return it
+}
+
+// look decodes the request and checks what needs no ledger: form, appliance, time. The time of orders is left to those
+// who decide them: one of them may be about to set it.
+func (e *Engine) look(it *item, section protocol.Section, now int64) {
 	it.id = protocol.ID(it.item.Request)
 	if it.req, it.refusal = protocol.ParseRequest(it.item.Request); it.refusal != nil {
-		return it
+		return
 	}
 	switch {
 	case protocol.SectionOf(it.req.Kind) != section:
 		it.refusal = protocol.Malformed("bundle", fmt.Errorf("a request to %s is in section %d", it.req.Kind, section))
+		return
 	case it.req.Appliance != e.appliance:
 		it.refusal = protocol.Refuse(protocol.CodeWrongAppliance, "appliance", it.req.Appliance.String())
+		return
+	}
+	it.parsed = true
+	switch {
+	case section == protocol.SectionOrders:
 	case now >= it.req.Expires:
 		it.refusal = protocol.Refuse(protocol.CodeRequestExpired, "expires", protocol.Date(it.req.Expires))
 	case it.req.Created > now+auditlog.Skew && section != protocol.SectionTakeAway:
 		it.refusal = protocol.Refuse(protocol.CodeRequestEarly, "created", protocol.Date(it.req.Created))
-	default:
-		it.parsed = true
 	}
-	return it
+}
+
+// say answers with the result as it is; the log does not record it.
+func (it *item) say() (err error) {
+	it.answered = true
+	it.answer.Body, err = cose.Marshal(it.result)
+	return err
+}
+
+// refuse answers with a refusal that the log does not record.
+func (it *item) refuse(refusal *protocol.Refusal) error {
+	it.result = protocol.Result{ID: it.id, Outcome: protocol.OutcomeRefused, Refusal: refusal}
+	return it.say()
 }
 
 // conclude refuses the item, and logs that if it is final: a request that was refused for good is never done later.
+// What could not be read, or is for others, is refused for what it is, whenever it comes, and takes no room in the log.
 func (it *item) conclude(r *recorder, refusal *protocol.Refusal) error {
-	it.answered = true
-	it.result = protocol.Result{ID: it.id, Outcome: protocol.OutcomeRefused, Refusal: refusal}
 	if refusal.Open() || !it.parsed {
-		return nil
+		return it.refuse(refusal)
 	}
+	it.result = protocol.Result{ID: it.id, Outcome: protocol.OutcomeRefused, Refusal: refusal}
 	return it.record(r, auditlog.Leaf{Kind: auditlog.Refused})
 }
 
 // record logs the item's result and remembers that the request has one.
 func (it *item) record(r *recorder, leaf auditlog.Leaf) error {
-	body, err := cose.Marshal(it.result)
+	err := it.say()
 	if err != nil {
 		return err
 	}
-	it.answered = true
-	if it.index, _, err = r.append(leaf, body); err != nil {
+	if it.answer.Index, it.answer.Salt, err = r.append(leaf, it.answer.Body); err != nil {
 		return err
 	}
-	return r.tx.PutDone(it.id, it.index)
+	return r.tx.PutDone(it.id, it.answer.Index)
 }
 
-// recall answers with the result that the request has, if it has one.
+// recall answers with the result that the request has, if it has one, and refuses it if it was withdrawn. What takes
+// away cannot be withdrawn: an agent could stop the revocation that another one carries (law 6).
 func (it *item) recall(tx *store.Tx) error {
 	index, found := tx.Done(it.id)
 	if !found {
-		if _, withdrawn := tx.Done(withdrawn(it.id, it.req.Body)); withdrawn && it.parsed {
-			it.answered = true
-			it.result = protocol.Result{ID: it.id, Outcome: protocol.OutcomeRefused, Refusal: protocol.Refuse(protocol.CodeWithdrawn)}
+		if _, withdrawn := tx.Done(withdrawn(it.id, it.req.Body)); withdrawn && it.parsed && !it.req.Kind.TakesAway() {
+			it.refusal = protocol.Refuse(protocol.CodeWithdrawn)
 		}
 		return nil
 	}
 	var err error
-	if it.result, err = resultAt(tx, index); err != nil {
+	if it.result, it.answer, err = resultAt(tx, index); err != nil {
 		return err
 	}
-	it.answered, it.index = true, index
+	it.answered = true
 	return nil
 }
 
-// resultAt reads the result that a leaf records.
-func resultAt(tx *store.Tx, index uint64) (protocol.Result, error) {
+// resultAt reads the result that a leaf records, and how it travels.
+func resultAt(tx *store.Tx, index uint64) (protocol.Result, protocol.Answer, error) {
+	fail := func(err error) (protocol.Result, protocol.Answer, error) {
+		return protocol.Result{}, protocol.Answer{}, fmt.Errorf("ledger: result in leaf %d: %w", index, err)
+	}
 	encoded, err := tx.Leaf(index)
 	if err != nil {
-		return protocol.Result{}, err
+		return fail(err)
 	}
 	leaf, err := auditlog.ParseLeaf(encoded)
 	if err != nil {
-		return protocol.Result{}, fmt.Errorf("ledger: leaf %d: %w", index, err)
+		return fail(err)
 	}
-	_, body, err := tx.Body(index)
-	if err != nil {
-		return protocol.Result{}, err
+	a := protocol.Answer{Index: index}
+	if a.Salt, a.Body, err = tx.Body(index); err != nil {
+		return fail(err)
 	}
-	if leaf.Kind == auditlog.Order {
+	if leaf.Kind == auditlog.Order { // its body is the whole order, which is not for agents
 		var o auditlog.OrderBody
-		if err := cose.Unmarshal(body, &o); err != nil {
-			return protocol.Result{}, fmt.Errorf("ledger: body of leaf %d: %w", index, err)
+		if err := cose.Unmarshal(a.Body, &o); err != nil {
+			return fail(err)
 		}
-		body = o.Result
+		a = protocol.Answer{Body: o.Result}
 	}
-	result, err := protocol.ParseResult(body)
+	result, err := protocol.ParseResult(a.Body)
 	if err != nil {
-		return result, fmt.Errorf("ledger: body of leaf %d: %w", index, err)
+		return fail(err)
 	}
-	return result, nil
+	return result, a, nil
 }
 
 // withdrawn marks a request as withdrawn among those that are done. The mark binds the body: an agent withdraws

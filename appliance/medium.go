@@ -72,11 +72,13 @@ func (e *Engine) visit(m *media.Medium, path string) (Outcome, error) {
 	defer spooled.Close() // a private copy without a name
 	var wrote error
 	out, err := e.Process(spooled, func(id protocol.Digest, receipt []byte) error {
-		wrote = errors.Join(wrote, e.clear(m, id.String()+".receipt", receipt))
-		return nil // a receipt that could not be written is also in the response
+		if wrote == nil {
+			wrote = e.clear(m, id.String()+".receipt", receipt)
+		}
+		return nil // what was done is done; the same bundle brought again gives the same receipts
 	})
-	if err != nil {
-		return out, err
+	if err != nil || out.Sender == "" && out.Items == 0 {
+		return out, err // nothing is written for whoever can't be answered (law 11)
 	}
 	if out.Sender != "" {
 		if err := e.Release(m, out.Sender); err != nil {
@@ -86,16 +88,24 @@ func (e *Engine) visit(m *media.Medium, path string) (Outcome, error) {
 	return out, errors.Join(wrote, e.Clear(m))
 }
 
-// take spools a bundle and opens its encryption. A file that is not for this appliance, or damaged, is a refusal. With
-// little room left the reserve is used: it is kept for revocations.
+// take spools a bundle and opens its encryption. With little room left the reserve is used: it is kept for revocations.
 func (e *Engine) take(m *media.Medium, path string) (*media.File, *protocol.Refusal, error) {
-	spool := e.spool
+	plain, refusal, err := e.takeTo(e.spool, m, path)
+	if !errors.Is(err, media.ErrSpace) {
+		return plain, refusal, err
+	}
+	spool, err := newSpool(e.Dir, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	return e.takeTo(spool, m, path)
+}
+
+// takeTo refuses a file that is not for this appliance, damaged or too large.
+func (e *Engine) takeTo(spool *media.Spool, m *media.Medium, path string) (*media.File, *protocol.Refusal, error) {
 	sealed, err := spool.Take(m, path, media.MaxBundleBytes)
-	if errors.Is(err, media.ErrSpace) {
-		if spool, err = media.NewSpool(e.Dir+"/spool", 0); err != nil {
-			return nil, nil, err
-		}
-		sealed, err = spool.Take(m, path, media.MaxBundleBytes)
+	if errors.Is(err, media.ErrTooLarge) {
+		return nil, protocol.Refuse(protocol.CodeTooLarge, "thing", "bundle", "limit", fmt.Sprintf("%d MiB", media.MaxBundleBytes>>20)), nil
 	}
 	if err != nil {
 		return nil, nil, err

@@ -4,13 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"syscall"
 
 	"coldseal/appliance/store"
 	"coldseal/protocol"
-	"coldseal/protocol/auditlog"
-	"coldseal/protocol/cose"
 )
 
 // run is one bundle going through the engine, or the orders of one visit at the console.
@@ -20,7 +16,8 @@ type run struct {
 	draft  *draft // nil if nobody is answered
 	now    int64
 	shut   *protocol.Refusal // the clock can't be believed
-	left   int64             // items that the agent's quota still admits
+	left   uint64            // items that the agent's quota still admits
+	took   bool              // something was taken away
 	cut    *protocol.Refusal // what ended the bundle before its end
 	done   uint64
 	taken  func(id protocol.Digest, receipt []byte) error
@@ -41,6 +38,11 @@ func (e *Engine) Process(spool protocol.Spool, receipt func(id protocol.Digest, 
 	if e.broken != nil {
 		return Outcome{}, e.broken
 	}
+	out, err := e.process(spool, receipt)
+	return out, e.stop(err)
+}
+
+func (e *Engine) process(spool protocol.Spool, receipt func(id protocol.Digest, receipt []byte) error) (Outcome, error) {
 	bundle, refusal, err := protocol.OpenBundle(spool, e.appliance, e.sender)
 	if err != nil {
 		return Outcome{}, fault("read spool", err)
@@ -51,8 +53,12 @@ func (e *Engine) Process(spool protocol.Spool, receipt func(id protocol.Digest, 
 	r := &run{Engine: e, bundle: bundle, taken: receipt}
 	r.now, r.shut = e.time()
 	if bundle.Sender == nil {
-		_, err := r.sections(protocol.Refuse(protocol.CodeUnknownSender))
-		return Outcome{Refusal: protocol.Refuse(protocol.CodeUnknownSender), Items: r.done}, err
+		refusal := protocol.Refuse(protocol.CodeUnknownSender)
+		_, err := r.sections(refusal)
+		if err == nil && r.took {
+			err = r.finish(nil, nil)
+		}
+		return Outcome{Refusal: refusal, Items: r.done}, err
 	}
 	out := Outcome{Sender: bundle.Sender.Name, Sequence: bundle.Header.Sequence}
 	refusal, again, err := r.admit(spool.Size())
@@ -61,7 +67,7 @@ func (e *Engine) Process(spool protocol.Spool, receipt func(id protocol.Digest, 
 		return out, err
 	}
 	if r.draft, err = e.newDraft(); err != nil {
-		return out, e.stop(fault("make response", err))
+		return out, fault("make response", err)
 	}
 	defer r.draft.file.Close() // it has no name, and what it holds was copied
 	if refusal == nil {
@@ -73,139 +79,10 @@ func (e *Engine) Process(spool protocol.Spool, receipt func(id protocol.Digest, 
 	if err != nil {
 		return out, err
 	}
-	if refusal == nil {
-		refusal = cut
+	if out.Items, out.Refusal = r.done, refusal; refusal == nil {
+		out.Refusal = cut
 	}
-	out.Items, out.Refusal = r.done, refusal
 	return out, r.conclude(refusal)
-}
-
-// sender finds an enrolled agent by its seal key.
-func (e *Engine) sender(seal protocol.Digest) (protocol.Party, bool) {
-	for _, record := range e.state.Parties {
-		party, err := protocol.ParseParty(record)
-		if err == nil && party.Role == protocol.RoleAgent && protocol.DigestOf(party.Seal) == seal {
-			return party, true
-		}
-	}
-	return protocol.Party{}, false
-}
-
-// admit decides whether more than taking away is looked at, and whether the bundle was answered already.
-func (r *run) admit(size int64) (refusal *protocol.Refusal, again bool, err error) {
-	h, party := r.bundle.Header, r.bundle.Sender
-	err = r.ledger.View(func(tx *store.Tx) error {
-		known, used, err := tx.Bundle(party.Name, h.Sequence)
-		if err != nil {
-			return err
-		}
-		var numbered protocol.ResponseHeader
-		if err := numbers(tx, party.Name, &numbered); err != nil {
-			return err
-		}
-		usage, err := tx.Usage(party.Name)
-		if err != nil {
-			return err
-		}
-		if usage.Day != day(r.now) {
-			usage = store.Usage{}
-		}
-		switch {
-		case used && known.Digest != r.bundle.Digest:
-			refusal = protocol.Refuse(protocol.CodeSequenceReused, "sequence", fmt.Sprint(h.Sequence), "last", fmt.Sprint(numbered.Last))
-		case used:
-			_, statErr := os.Stat(r.responsePath(party.Name, h.Sequence))
-			again = statErr == nil
-			r.left = int64(known.Items)
-			if !again {
-				refusal = r.shut
-			}
-		case party.Retired:
-			refusal = protocol.Refuse(protocol.CodeRetiredSender, "name", party.Name)
-		case r.shut != nil:
-			refusal = r.shut
-		case r.now >= h.Expires:
-			refusal = protocol.Refuse(protocol.CodeBundleExpired, "expires", protocol.Date(h.Expires))
-		case usage.Bundles >= party.BundlesPerDay:
-			refusal = protocol.Refuse(protocol.CodeQuota, "thing", "bundles", "limit", fmt.Sprint(party.BundlesPerDay))
-		default:
-			r.left = int64(party.ItemsPerDay) - int64(usage.Items)
-			refusal, err = r.space(size)
-		}
-		return err
-	})
-	if err != nil {
-		return nil, false, r.stop(fault("read ledger", err))
-	}
-	return refusal, again, nil
-}
-
-// space asks for room for what a bundle grows to: the ledger takes about four times its size and the response two.
-func (r *run) space(size int64) (*protocol.Refusal, error) {
-	var fs syscall.Statfs_t
-	if err := syscall.Statfs(r.Dir, &fs); err != nil {
-		return nil, fmt.Errorf("measure free space: %w", err)
-	}
-	free, need := int64(fs.Bavail)*fs.Bsize, 6*size+SpoolReserve
-	if free < need {
-		return protocol.Refuse(protocol.CodeNoSpace, "free", fmt.Sprintf("%d MiB", free>>20), "need", fmt.Sprintf("%d MiB", need>>20)), nil
-	}
-	return nil, nil
-}
-
-// begin uses the bundle's number, once and for all.
-func (r *run) begin() error {
-	h, party := r.bundle.Header, r.bundle.Sender
-	var acknowledged []uint64
-	err := r.step(r.now, func(rec *recorder) error {
-		if _, used, err := rec.tx.Bundle(party.Name, h.Sequence); err != nil || used {
-			return err // a crash interrupted it: it goes on under the same number
-		}
-		usage, err := rec.tx.Usage(party.Name)
-		if err != nil {
-			return err
-		}
-		if usage.Day != day(rec.now) {
-			usage = store.Usage{Day: day(rec.now)}
-		}
-		usage.Bundles++
-		usage.Items += h.Items
-		if err := rec.tx.PutUsage(party.Name, usage); err != nil {
-			return err
-		}
-		if err := rec.tx.PutBundle(party.Name, h.Sequence, store.Bundle{Digest: r.bundle.Digest, Items: uint64(max(r.left, 0))}); err != nil {
-			return err
-		}
-		for _, sequence := range h.Acknowledged {
-			b, used, err := rec.tx.Bundle(party.Name, sequence)
-			if err != nil {
-				return err
-			}
-			if !used || sequence == h.Sequence {
-				continue
-			}
-			b.Acknowledged = true
-			if err := rec.tx.PutBundle(party.Name, sequence, b); err != nil {
-				return err
-			}
-			acknowledged = append(acknowledged, sequence)
-		}
-		body, err := cose.Marshal(auditlog.BundleBody{From: party.Name, Sequence: h.Sequence, Bundle: r.bundle.Digest})
-		if err != nil {
-			return err
-		}
-		_, _, err = rec.append(auditlog.Leaf{Kind: auditlog.Bundle, Number: h.Sequence}, body)
-		return err
-	}, nil)
-	if err != nil {
-		return err
-	}
-	for _, sequence := range acknowledged {
-		if err := os.Remove(r.responsePath(party.Name, sequence)); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return r.stop(fault("remove acknowledged response", err))
-		}
-	}
-	return nil
 }
 
 // sections goes through the groups. With a refusal only what takes away is done. It returns what ended the bundle early.
@@ -216,7 +93,7 @@ func (r *run) sections(refusal *protocol.Refusal) (*protocol.Refusal, error) {
 		case errors.Is(err, io.EOF):
 			return nil, nil
 		case err != nil:
-			return nil, r.stop(fault("read spool", err))
+			return nil, fault("read spool", err)
 		case cut != nil:
 			return cut, nil
 		case g.Section == protocol.SectionTakeAway:
@@ -237,91 +114,72 @@ func (r *run) sections(refusal *protocol.Refusal) (*protocol.Refusal, error) {
 
 // answer writes the answers of items to the draft, and hands out receipts, once what they say is durable.
 func (r *run) answer(items []*item) error {
-	err := r.ledger.View(func(tx *store.Tx) error {
-		for _, it := range items {
-			if r.taken != nil && len(it.result.Receipt) != 0 {
-				if err := r.taken(it.id, it.result.Receipt); err != nil {
-					return err
-				}
-			}
-			if r.draft == nil {
-				continue
-			}
-			a := protocol.Answer{Index: it.index}
-			var err error
-			if it.index != 0 && !it.req.Kind.IsOrder() {
-				if a.Salt, a.Body, err = tx.Body(it.index); err != nil {
-					return err
-				}
-			} else {
-				a.Index = 0
-				if a.Body, err = cose.Marshal(it.result); err != nil {
-					return err
-				}
-			}
-			if err := r.draft.answer(a); err != nil {
-				return err
+	for _, it := range items {
+		if r.taken != nil && len(it.result.Receipt) != 0 {
+			if err := r.taken(it.id, it.result.Receipt); err != nil {
+				return fault("hand out receipt", err)
 			}
 		}
-		return nil
-	})
-	if err != nil {
-		return r.stop(fault("write answers", err))
+		if r.draft == nil {
+			continue
+		}
+		if err := r.draft.answer(it.answer); err != nil {
+			return fault("write answers", err)
+		}
 	}
 	r.done += uint64(len(items))
-	if r.Report != nil && r.bundle != nil {
+	if r.Report != nil {
 		r.Report(Progress{Done: r.done, Items: r.bundle.Header.Items})
 	}
 	return nil
 }
 
-// finish makes the CRLs that are due and records them.
-func (r *run) finish(forced []protocol.Digest) error {
-	due, err := r.dueCRLs(forced)
-	if err != nil {
-		return r.stop(err)
+// admits refuses what the clock or the agent's quota does not let in.
+func (r *run) admits(it *item) {
+	switch {
+	case it.refusal != nil && !it.parsed:
+		return
+	case r.shut != nil: // an order in this bundle set the time
+		it.refusal = r.shut
+	case r.left == 0:
+		it.refusal = protocol.Refuse(protocol.CodeQuota, "thing", "items", "limit", fmt.Sprint(r.bundle.Sender.ItemsPerDay))
+	default:
+		r.left--
 	}
-	if len(due) == 0 {
-		return nil
-	}
-	if err := r.signCRLs(due); err != nil {
-		return err
-	}
-	return r.step(r.now, func(rec *recorder) error { return recordCRLs(rec, due) }, nil)
 }
 
-// conclude makes the CRLs that are due and stores the response, in the order of law 7.
-func (r *run) conclude(refusal *protocol.Refusal) error {
+// finish makes the CRLs that are due, records them, and has stored put away what is to be safe then (step).
+func (r *run) finish(forced []protocol.Digest, stored func() error) error {
 	var due []*newCRL
 	var err error
 	if r.shut == nil {
-		if due, err = r.dueCRLs(nil); err != nil {
-			return r.stop(err)
-		}
-		if err := r.signCRLs(due); err != nil {
+		if due, err = r.signCRLs(forced); err != nil {
 			return err
 		}
-	}
-	path := r.responsePath(r.bundle.Sender.Name, r.bundle.Header.Sequence)
-	h := protocol.ResponseHeader{}
-	if refusal != nil && r.unused(refusal) {
-		path = r.responsePath(r.bundle.Sender.Name, noticeSequence)
-		h.Refusal = refusal
-	}
-	stored := func() error {
-		if err := r.ledger.View(func(tx *store.Tx) error { return numbers(tx, r.bundle.Sender.Name, &h) }); err != nil {
-			return err
-		}
-		return r.store(path, h)
-	}
-	if h.Refusal != nil && len(due) == 0 && r.done == 0 {
-		return stored() // nothing happened that the log has to tell
 	}
 	return r.step(r.now, func(rec *recorder) error { return recordCRLs(rec, due) }, stored)
 }
 
-// unused tells whether a refusal left the bundle's number unused, so that its answer is a notice beside the numbered
-// responses. A bundle that was cut short has used its number.
-func (r *run) unused(refusal *protocol.Refusal) bool {
-	return refusal.Code != protocol.CodeMalformed && refusal.Code != protocol.CodeTooLarge
+// conclude makes the CRLs that are due and stores the response, in the order of law 7. The answer to a bundle that was
+// refused as a whole is a notice beside the numbered responses, for it left its number unused; the log has nothing to
+// tell of it.
+func (r *run) conclude(refusal *protocol.Refusal) error {
+	sequence := r.bundle.Header.Sequence
+	if refusal != nil {
+		sequence = noticeSequence
+	}
+	stored := func() error {
+		h := protocol.ResponseHeader{Refusal: refusal}
+		if err := r.ledger.View(func(tx *store.Tx) error { return numbers(tx, r.bundle.Sender.Name, &h) }); err != nil {
+			return err
+		}
+		return r.store(r.responsePath(r.bundle.Sender.Name, sequence), h)
+	}
+	if refusal == nil {
+		return r.finish(nil, stored)
+	}
+	if err := r.finish(nil, nil); err != nil {
+		return err
+	}
+	return stored()
 }

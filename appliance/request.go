@@ -1,9 +1,7 @@
 package appliance
 
 import (
-	"bytes"
 	"errors"
-	"fmt"
 	"io"
 	"time"
 
@@ -29,6 +27,9 @@ type batch struct {
 func (b *batch) add(g protocol.Group, items []*item) {
 	b.items = append(b.items, items...)
 	b.approvals = append(b.approvals, g.Approvals...)
+	for _, approval := range g.Approvals {
+		b.bytes += len(approval)
+	}
 	for i, it := range items {
 		b.bytes += len(g.Items[i])
 		changesApprovers := it.req.Kind == protocol.KindRelease || it.profile != nil && it.profile.Use == policy.UseApprover
@@ -152,7 +153,7 @@ func (r *run) commit(signed, next *batch) error {
 
 // decideBatch decides what depends on what the ledger says now, and logs what will be signed.
 func (r *run) decideBatch(rec *recorder, b *batch) error {
-	taken := reserved{names: map[string]bool{}, keys: map[protocol.Digest]string{}, ids: map[protocol.Digest]bool{}, renewed: map[string]bool{}, withdrawn: map[protocol.Digest]bool{}}
+	taken := reserved{names: map[string][]byte{}, keys: map[protocol.Digest]string{}, ids: map[protocol.Digest]bool{}, renewed: map[string]bool{}, withdrawn: map[protocol.Digest]bool{}}
 	var intents []store.Intent
 	var body auditlog.IntentsBody
 	for _, it := range b.items {
@@ -165,15 +166,14 @@ func (r *run) decideBatch(rec *recorder, b *batch) error {
 		if err := it.recall(rec.tx); err != nil {
 			return err
 		}
-		if it.answered || it.refusal != nil {
+		if it.answered || it.refusal != nil && it.refusal.Open() {
 			continue
 		}
 		if taken.ids[it.id] {
 			it.refusal = protocol.Refuse(protocol.CodeRepeated)
-			continue
 		}
 		taken.ids[it.id] = true
-		if it.profile == nil {
+		if it.refusal != nil || it.profile == nil {
 			continue // release and withdraw sign nothing
 		}
 		if taken.withdrawn[withdrawn(it.id, it.req.Body)] {
@@ -195,89 +195,6 @@ func (r *run) decideBatch(rec *recorder, b *batch) error {
 	return putIntents(rec, intents, body)
 }
 
-// reserved is what the batch itself takes, before the ledger shows it.
-type reserved struct {
-	names     map[string]bool
-	keys      map[protocol.Digest]string
-	ids       map[protocol.Digest]bool
-	renewed   map[string]bool
-	withdrawn map[protocol.Digest]bool
-}
-
-// decide asks what only the ledger knows: may persons' approval be done without, is the name free, is the key new.
-func (r *run) decide(tx *store.Tx, it *item, taken *reserved, now int64) (*protocol.Refusal, error) {
-	name := store.NameKey(it.names.Unique)
-	key := protocol.DigestOf(it.csr.SPKI)
-	serial, holder, found, err := tx.Holder(name)
-	if err != nil {
-		return nil, err
-	}
-	if it.content.Renews != nil {
-		if refusal, err := r.decideRenewal(tx, it, name, now); refusal != nil || err != nil {
-			return refusal, err
-		}
-		if renews := fmt.Sprintf("%x", it.content.Renews.Serial); taken.renewed[renews] {
-			return protocol.Refuse(protocol.CodeAlreadyRenewed, "serial", renews), nil
-		} else {
-			taken.renewed[renews] = true
-		}
-	} else if it.quorum != nil {
-		return it.quorum, nil
-	}
-	renewsHolder := it.content.Renews != nil && bytes.Equal(serial, it.content.Renews.Serial)
-	occupied := found && holder.Status != auditlog.Revoked && now <= holder.NotAfter && !renewsHolder
-	if occupied || taken.names[string(name)] {
-		return protocol.Refuse(protocol.CodeNameActive, "name", it.names.Unique, "serial", fmt.Sprintf("%x", serial)), nil
-	}
-	if _, _, approves := auditlog.Officer(r.state.CurrentRoster(), key); approves {
-		return protocol.Refuse(protocol.CodeKeyKnown), nil
-	}
-	use, known, err := tx.KeyUse(key)
-	switch other, inBatch := taken.keys[key]; {
-	case err != nil:
-		return nil, err
-	case known && use.Compromised:
-		return protocol.Refuse(protocol.CodeKeyCompromised), nil
-	case known && !bytes.Equal(use.Name, name), inBatch && other != string(name):
-		return protocol.Refuse(protocol.CodeKeyKnown), nil
-	}
-	taken.names[string(name)], taken.keys[key] = true, string(name)
-	return nil, nil
-}
-
-// decideRenewal asks whether the certificate may be renewed, and by its key alone if persons did not approve (law 4).
-func (r *run) decideRenewal(tx *store.Tx, it *item, name []byte, now int64) (*protocol.Refusal, error) {
-	renews, p := it.content.Renews, it.profile
-	serial := fmt.Sprintf("%x", renews.Serial)
-	old, found, err := tx.Certificate(renews.Issuer, renews.Serial)
-	if err != nil || !found {
-		return protocol.Refuse(protocol.CodeNotOurs, "serial", serial), err
-	}
-	it.old = old
-	switch {
-	case old.Status != auditlog.Active:
-		return protocol.Refuse(protocol.CodeNotActive, "serial", serial, "status", old.Status.String()), nil
-	case now > old.NotAfter:
-		return protocol.Refuse(protocol.CodeNotActive, "serial", serial, "status", "expired"), nil
-	case old.Renewed:
-		return protocol.Refuse(protocol.CodeAlreadyRenewed, "serial", serial), nil
-	case !bytes.Equal(old.Name, name) || old.Profile != it.req.Profile || old.Body != it.req.Body || old.Subject != it.req.Subject:
-		return protocol.Refuse(protocol.CodeSubjectMismatch, "field", "subject", "profile", p.Name, "reason", "it is not that of the certificate to be renewed"), nil
-	case it.quorum == nil:
-		return nil, nil
-	case len(it.item.Current) == 0 || p.Renew.WindowDays == 0:
-		return it.quorum, nil
-	}
-	const day = 86400
-	if from := old.NotAfter + 1 - p.Renew.WindowDays*day; now < from {
-		return protocol.Refuse(protocol.CodeRenewalWindow, "serial", serial, "from", protocol.Date(from), "to", protocol.Date(old.NotAfter)), nil
-	}
-	if now > old.Approved+p.Renew.SinceDays*day {
-		return protocol.Refuse(protocol.CodeRenewalTooOld, "date", protocol.Date(old.Approved), "limit", fmt.Sprint(p.Renew.SinceDays)), nil
-	}
-	return nil, nil
-}
-
 // signBatch has the certificates of a batch signed, CA by CA. The signer client verifies each; here the certificate is
 // put together and compared with the one that was linted.
 func (r *run) signBatch(b *batch) error {
@@ -294,7 +211,7 @@ func (r *run) signBatch(b *batch) error {
 		}
 		signatures, err := r.Signer.SignBatch(ca.KeyID, signer.CA, signer.Scheme(ca.Scheme), inputs)
 		if err != nil {
-			return r.stop(fault("sign with CA key "+ca.Label, err))
+			return fault("sign with CA key "+ca.Label, err)
 		}
 		for i, it := range items {
 			if it.certificate, err = r.assemble(ca, it.tbs, it.linted, signatures[i]); err != nil {
@@ -307,6 +224,11 @@ func (r *run) signBatch(b *batch) error {
 
 // settle records what became of an item.
 func (r *run) settle(rec *recorder, it *item) error {
+	if !it.answered && it.refusal == nil && it.profile == nil { // one before it in the batch may have withdrawn it
+		if err := it.recall(rec.tx); err != nil {
+			return err
+		}
+	}
 	switch {
 	case it.answered:
 		return nil
@@ -324,15 +246,16 @@ func (r *run) settle(rec *recorder, it *item) error {
 	}
 	key, name := protocol.DigestOf(it.csr.SPKI), store.NameKey(it.names.Unique)
 	c := store.Certificate{
-		Status: auditlog.Active, Profile: it.req.Profile, Issued: it.index, Changed: it.index, NotBefore: it.notBefore,
+		Status: auditlog.Active, Profile: it.req.Profile, Issued: it.answer.Index, Changed: it.answer.Index, NotBefore: it.notBefore,
 		NotAfter: it.notAfter, Key: key, Name: name, Approved: rec.now, Body: it.req.Body, Subject: it.req.Subject,
 	}
 	if it.quorum != nil { // the current key alone
 		c.Approved = it.old.Approved
 	}
-	if it.content.Renews != nil {
+	if old := it.content.Renews; old != nil {
+		c.Renews = store.CertificateKey(old.Issuer, old.Serial)
 		it.old.Renewed = true
-		if err := rec.tx.PutCertificate(it.content.Renews.Issuer, it.content.Renews.Serial, it.old); err != nil {
+		if err := rec.tx.PutCertificate(old.Issuer, old.Serial, it.old); err != nil {
 			return err
 		}
 	}

@@ -53,6 +53,12 @@ func (e *Engine) pendingResponses(agent string) ([]uint64, error) {
 	return sequences, nil
 }
 
+// hasResponse tells whether the response to a bundle is still there.
+func (e *Engine) hasResponse(agent string, sequence uint64) bool {
+	_, err := os.Stat(e.responsePath(agent, sequence))
+	return err == nil
+}
+
 // draft collects what follows the header of a response, as the steps become durable.
 type draft struct {
 	file    *os.File
@@ -83,7 +89,7 @@ func (e *Engine) newDraft() (*draft, error) {
 
 func (d *draft) part(data []byte) error { return protocol.WriteString(d.buffer, data) }
 
-// answer appends the answer to an item; salts and bodies of logged ones were read back by the caller.
+// answer appends the answer to an item.
 func (d *draft) answer(a protocol.Answer) error {
 	encoded, err := cose.Marshal(a)
 	if err != nil {

@@ -1,6 +1,7 @@
 package appliance
 
 import (
+	"errors"
 	"fmt"
 	"io"
 
@@ -44,12 +45,14 @@ func (r *recorder) append(leaf auditlog.Leaf, body []byte) (index uint64, salt [
 }
 
 // step carries out f and makes it durable. Before the counter moves, stored is called (nil if there is nothing to
-// store): a response has to be safe before the step that released it is past.
+// store): a response has to be safe before the step that released it is past. If f logs nothing and nothing is to be
+// stored, there is no step.
 func (e *Engine) step(now int64, f func(*recorder) error, stored func() error) error {
 	if e.broken != nil {
 		return e.broken
 	}
 	var counter uint64
+	nothing := errors.New("nothing happened")
 	err := e.ledger.Update(func(tx *store.Tx) error {
 		m, err := tx.Meta()
 		if err != nil {
@@ -62,6 +65,9 @@ func (e *Engine) step(now int64, f func(*recorder) error, stored func() error) e
 		r := &recorder{tx: tx, appender: auditlog.NewAppender(edge), size: m.Size, now: now, rand: e.Rand}
 		if err := f(r); err != nil {
 			return err
+		}
+		if r.size == m.Size && stored == nil {
+			return nothing // what has no leaf changed nothing
 		}
 		if m, err = tx.Meta(); err != nil { // f may have changed roster, policy or challenge
 			return err
@@ -78,17 +84,20 @@ func (e *Engine) step(now int64, f func(*recorder) error, stored func() error) e
 		}
 		return tx.PutMeta(m)
 	})
+	if errors.Is(err, nothing) {
+		return nil
+	}
 	if err != nil {
-		return e.stop(fault("write ledger", err))
+		return fault("write ledger", err)
 	}
 	e.state.Clock = max(now, e.state.Clock)
 	if stored != nil {
 		if err := stored(); err != nil {
-			return e.stop(fault("store response", err))
+			return fault("store response", err)
 		}
 	}
 	if err := e.Signer.Advance(counter); err != nil {
-		return e.stop(fault("advance counter", err))
+		return fault("advance counter", err)
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package appliance
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -16,11 +17,12 @@ import (
 // Taking away needs nobody's leave but its approvers' (law 6): no quota, space, sender, clock or CA key stands before
 // it. It signs nothing with a CA key; the CRL follows when it can.
 
-// takeAway carries out one group of revocations and holds.
+// takeAway carries out one group of revocations and holds. Refusals are logged only for a sender whose bundle was not
+// refused, and as far as its quota goes: nobody else fills the log (law 11).
 func (r *run) takeAway(g protocol.Group) error {
 	items := r.parseGroup(g, r.now)
 	err := r.step(r.now, func(rec *recorder) error {
-		approvals, err := r.openApprovals(rec.tx, g.Approvals, items, rec.now)
+		approvals, err := r.openApprovals(rec.tx, g, items, rec.now)
 		if err != nil {
 			return err
 		}
@@ -36,10 +38,17 @@ func (r *run) takeAway(g protocol.Group) error {
 					return err
 				}
 			}
-			if it.refusal != nil {
-				if err := it.conclude(rec, it.refusal); err != nil {
-					return err
-				}
+			switch {
+			case it.refusal == nil:
+				r.took = true
+			case r.left == 0:
+				err = it.refuse(it.refusal)
+			default:
+				r.left--
+				err = it.conclude(rec, it.refusal)
+			}
+			if err != nil {
+				return err
 			}
 		}
 		return nil
@@ -96,7 +105,7 @@ func (r *run) revoke(rec *recorder, it *item, approvals []approval) (err error) 
 		}
 	}
 	return rec.tx.PutRevoked(it.req.Issuer, shard, content.Serial, store.Revoked{
-		Time: rec.now, Reason: reason, Since: content.Since, Index: it.index, NotAfter: c.NotAfter,
+		Time: rec.now, Reason: reason, Since: content.Since, Index: it.answer.Index, NotAfter: c.NotAfter,
 	})
 }
 
@@ -106,18 +115,21 @@ func (r *run) change(rec *recorder, it *item, c store.Certificate) error {
 	if err := it.record(rec, leaf); err != nil {
 		return err
 	}
-	c.Changed = it.index
+	c.Changed = it.answer.Index
 	if err := rec.tx.PutCertificate(it.result.Issuer, it.result.Serial, c); err != nil {
 		return err
 	}
-	return markChanged(rec.tx, it.result.Issuer, it.index)
+	return markChanged(rec.tx, it.result.Issuer, it.answer.Index)
 }
 
 // markChanged notes that a CA's CRL has to show the leaf.
 func markChanged(tx *store.Tx, issuer protocol.Digest, index uint64) error {
 	ca, found, err := tx.CA(issuer)
-	if err != nil || !found {
-		return fmt.Errorf("ledger: CA %s is missing: %w", issuer, err)
+	if err == nil && !found {
+		err = errors.New("it is missing")
+	}
+	if err != nil {
+		return fmt.Errorf("ledger: CA %s: %w", issuer, err)
 	}
 	ca.Changed = index
 	return tx.PutCA(issuer, ca)
@@ -152,11 +164,13 @@ func (e *Engine) decideStanding(tx *store.Tx, it *item, serial []byte, subject, 
 	asked := e.lastResort()
 	if p, known := e.policy.Profile(c.Profile); known {
 		asked = p.RuleFor(it.req.Kind, 0)
+	} else if !it.req.Kind.TakesAway() {
+		return protocol.Refuse(protocol.CodeProfileUnknown, "profile", c.Profile), nil
 	}
 	return asked.Decide(protocol.Scope{Profile: c.Profile, Body: c.Body}, subject, requester, approved), nil
 }
 
-// lastResort is the rule for certificates whose profile is no longer in the policy: one officer with a scope that
+// lastResort is the rule for taking away certificates whose profile is no longer in the policy: anybody whose scope
 // covers them.
 func (e *Engine) lastResort() policy.Rule {
 	rule := policy.Rule{Persons: 1, Roles: []string{policy.RoleApprover}}
@@ -202,8 +216,12 @@ func (r *run) withdraw(rec *recorder, it *item) error {
 	if refusal != nil {
 		return it.conclude(rec, refusal)
 	}
+	mark := withdrawn(content.Request, it.req.Body)
+	if _, already := rec.tx.Done(mark); already {
+		return it.conclude(rec, protocol.Refuse(protocol.CodeWithdrawn))
+	}
 	if index, done := rec.tx.Done(content.Request); done {
-		result, err := resultAt(rec.tx, index)
+		result, _, err := resultAt(rec.tx, index)
 		if err != nil {
 			return err
 		}
@@ -215,7 +233,7 @@ func (r *run) withdraw(rec *recorder, it *item) error {
 	if err := it.record(rec, auditlog.Leaf{Kind: auditlog.Withdrawn}); err != nil {
 		return err
 	}
-	return rec.tx.PutDone(withdrawn(content.Request, it.req.Body), it.index)
+	return rec.tx.PutDone(mark, it.answer.Index)
 }
 
 // shards is how many a CA's CRL has; the number is in the profile of its certificate.

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
+	"fmt"
 
 	"coldseal/protocol"
 	"coldseal/protocol/auditlog"
@@ -22,11 +24,13 @@ type Certificate struct {
 	Name      []byte          // key in bucket names; empty in CA certificates
 	Approved  int64           // when persons last approved this name
 	Renewed   bool            // it has a successor
+	Renews    []byte          // CertificateKey of the one whose successor it is; empty if none
 	Body      string
 	Subject   string
 }
 
-func certKey(issuer protocol.Digest, serial []byte) []byte {
+// CertificateKey is the key of a certificate in the ledger.
+func CertificateKey(issuer protocol.Digest, serial []byte) []byte {
 	return append(bytes.Clone(issuer[:8]), serial...)
 }
 
@@ -34,12 +38,12 @@ func certKey(issuer protocol.Digest, serial []byte) []byte {
 func (t *Tx) PutCertificate(issuer protocol.Digest, serial []byte, c Certificate) error {
 	b := t.tx.Bucket(bucketCerts)
 	b.FillPercent = 0.9 // serials ascend
-	return t.put(bucketCerts, certKey(issuer, serial), c)
+	return t.put(bucketCerts, CertificateKey(issuer, serial), c)
 }
 
 // Certificate finds a serial.
 func (t *Tx) Certificate(issuer protocol.Digest, serial []byte) (Certificate, bool, error) {
-	return get[Certificate](t, bucketCerts, certKey(issuer, serial))
+	return get[Certificate](t, bucketCerts, CertificateKey(issuer, serial))
 }
 
 // CountCertificates counts serials that were issued.
@@ -58,17 +62,29 @@ func NameKey(unique string) []byte {
 
 // PutName makes the serial the one that holds a name.
 func (t *Tx) PutName(name []byte, issuer protocol.Digest, serial []byte) error {
-	return t.putBytes(bucketNames, name, certKey(issuer, serial))
+	return t.putBytes(bucketNames, name, CertificateKey(issuer, serial))
 }
 
-// Holder finds the certificate that holds a name.
-func (t *Tx) Holder(name []byte) (serial []byte, c Certificate, found bool, err error) {
-	key := bytes.Clone(t.tx.Bucket(bucketNames).Get(name))
-	if key == nil {
-		return nil, c, false, nil
+// Holder is a certificate that was made for a name.
+type Holder struct {
+	Serial []byte
+	Certificate
+}
+
+// Holders lists the newest certificate of a name, the one that it renewed, and so on: any of them may still be valid.
+func (t *Tx) Holders(name []byte) (holders []Holder, err error) {
+	for key := bytes.Clone(t.tx.Bucket(bucketNames).Get(name)); len(key) > 8; {
+		c, found, err := get[Certificate](t, bucketCerts, key)
+		if err == nil && !found {
+			err = errors.New("it is missing")
+		}
+		if err != nil {
+			return nil, fmt.Errorf("ledger: certificate %x of a name: %w", key, err)
+		}
+		holders = append(holders, Holder{key[8:], c})
+		key = c.Renews
 	}
-	c, found, err = get[Certificate](t, bucketCerts, key)
-	return key[8:], c, found, err
+	return holders, nil
 }
 
 // KeyUse is whom a key was certified for.
@@ -99,6 +115,11 @@ type Approver struct {
 // PutApprover records an approver certificate.
 func (t *Tx) PutApprover(key protocol.Digest, a Approver) error {
 	return t.put(bucketApprovers, key[:], a)
+}
+
+// EachApprover calls f for all approver certificates.
+func (t *Tx) EachApprover(f func(key protocol.Digest, a Approver) error) error {
+	return each(t, bucketApprovers, nil, func(k []byte, a Approver) error { return f(protocol.Digest(k), a) })
 }
 
 // Approver finds an approver certificate by its key.

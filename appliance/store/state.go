@@ -2,7 +2,7 @@ package store
 
 import (
 	"bytes"
-	"errors"
+	"fmt"
 
 	"coldseal/protocol"
 )
@@ -26,7 +26,7 @@ type Meta struct {
 func (t *Tx) Meta() (Meta, error) {
 	m, found, err := get[Meta](t, bucketMeta, keyMeta)
 	if err == nil && !found {
-		err = errors.New("ledger: it was never finished; remove the state directory and hold genesis again")
+		err = fmt.Errorf("ledger: %w; hold genesis again", ErrUnfinished)
 	}
 	return m, err
 }
@@ -76,7 +76,6 @@ type Bundle struct {
 	Digest       protocol.Digest `cbor:"1,keyasint"`
 	Items        uint64          `cbor:"2,keyasint"`           // how many of them its quota admitted
 	Acknowledged bool            `cbor:"3,keyasint,omitempty"` // its response was imported and need not be kept
-	Expired      bool            `cbor:"4,keyasint,omitempty"`
 }
 
 func bundleKey(agent string, sequence uint64) []byte {

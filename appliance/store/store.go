@@ -52,6 +52,9 @@ var keyMeta = []byte("meta")
 // ErrExists is returned when a ledger is to be created where there is one.
 var ErrExists = errors.New("there is a ledger already")
 
+// ErrUnfinished is returned for a ledger that genesis did not finish: nobody relies on it.
+var ErrUnfinished = errors.New("it was never finished")
+
 // Store is an open ledger. Only one process has it open.
 type Store struct {
 	db *bbolt.DB
@@ -105,7 +108,7 @@ func Open(dir string) (*Store, error) {
 	err = s.View(func(tx *Tx) error {
 		for _, name := range buckets {
 			if tx.tx.Bucket(name) == nil {
-				return fmt.Errorf("bucket %s is missing", name)
+				return fmt.Errorf("bucket %s is missing: %w", name, ErrUnfinished)
 			}
 		}
 		m, err := tx.Meta()

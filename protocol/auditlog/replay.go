@@ -120,11 +120,12 @@ func (s *State) Authorize(request []byte, approvals [][]byte, challenge []byte, 
 	case req.Created > now+Skew:
 		return req, protocol.Refuse(protocol.CodeRequestEarly, "created", protocol.Date(req.Created))
 	}
-	next, refusal := s.check(&req)
-	if refusal != nil {
+	// The quorum comes first: proving a policy takes a while, and only officers may ask for it.
+	if refusal := s.quorum(s.roster, &req, request, approvals, challenge, now); refusal != nil {
 		return req, refusal
 	}
-	if refusal := s.quorum(s.roster, &req, request, approvals, challenge, now); refusal != nil {
+	next, refusal := s.check(&req)
+	if refusal != nil {
 		return req, refusal
 	}
 	if next != nil {
@@ -140,7 +141,8 @@ func (s *State) quorum(r *policy.Roster, req *protocol.Request, request []byte, 
 	for _, message := range approvals {
 		keyID, err := cose.KeyID(message)
 		if err != nil {
-			return protocol.Malformed("approval", err)
+			approved = append(approved, policy.Approved{Discount: protocol.Refuse(protocol.CodeApprovalInvalid, "reason", err.Error())})
+			continue
 		}
 		officer, key, found := Officer(r, keyID)
 		if !found {
@@ -148,7 +150,8 @@ func (s *State) quorum(r *policy.Roster, req *protocol.Request, request []byte, 
 		}
 		a, refusal := protocol.OpenApproval(message, key)
 		if refusal != nil {
-			return refusal
+			approved = append(approved, policy.Approved{Discount: protocol.Refuse(protocol.CodeApprovalInvalid, "reason", refusal.Words())})
+			continue
 		}
 		entry, covers := a.Entry(id)
 		if !covers {
@@ -178,7 +181,7 @@ func (s *State) quorum(r *policy.Roster, req *protocol.Request, request []byte, 
 func CheckApproval(a *protocol.Approval, appliance protocol.Digest, person string, now int64) *protocol.Refusal {
 	switch {
 	case a.Appliance != appliance:
-		return protocol.Refuse(protocol.CodeWrongAppliance, "appliance", a.Appliance.String())
+		return protocol.Refuse(protocol.CodeApprovalInvalid, "reason", "it is for the appliance "+a.Appliance.String())
 	case now >= a.Expires || a.Created > now+Skew:
 		return protocol.Refuse(protocol.CodeApprovalExpired, "person", person, "expires", protocol.Date(a.Expires))
 	}

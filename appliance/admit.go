@@ -1,0 +1,154 @@
+package appliance
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+
+	"coldseal/appliance/store"
+	"coldseal/protocol"
+	"coldseal/protocol/auditlog"
+	"coldseal/protocol/cose"
+	"coldseal/protocol/media"
+)
+
+// sender finds an enrolled agent by its seal key.
+func (e *Engine) sender(seal protocol.Digest) (protocol.Party, bool) {
+	for _, record := range e.state.Parties {
+		party, err := protocol.ParseParty(record)
+		if err == nil && party.Role == protocol.RoleAgent && protocol.DigestOf(party.Seal) == seal {
+			return party, true
+		}
+	}
+	return protocol.Party{}, false
+}
+
+// admit decides whether more than taking away is looked at, and whether the bundle was answered already.
+func (r *run) admit(size int64) (refusal *protocol.Refusal, again bool, err error) {
+	h, party := r.bundle.Header, r.bundle.Sender
+	err = r.ledger.View(func(tx *store.Tx) error {
+		known, used, err := tx.Bundle(party.Name, h.Sequence)
+		if err != nil {
+			return err
+		}
+		var numbered protocol.ResponseHeader
+		if err := numbers(tx, party.Name, &numbered); err != nil {
+			return err
+		}
+		usage, err := tx.Usage(party.Name)
+		if err != nil {
+			return err
+		}
+		if usage.Day != day(r.now) {
+			usage = store.Usage{}
+		}
+		interrupted := used && !known.Acknowledged // it is finished, however late
+		switch {
+		case used && known.Digest != r.bundle.Digest:
+			refusal = protocol.Refuse(protocol.CodeSequenceReused, "sequence", fmt.Sprint(h.Sequence), "last", fmt.Sprint(numbered.Last))
+		case used && r.hasResponse(party.Name, h.Sequence):
+			again = true
+			return nil
+		case h.Sequence > media.MaxSequence:
+			refusal = protocol.Refuse(protocol.CodeTooLarge, "thing", "number of the bundle", "limit", fmt.Sprint(uint64(media.MaxSequence)))
+		case party.Retired:
+			refusal = protocol.Refuse(protocol.CodeRetiredSender, "name", party.Name)
+		case r.shut != nil:
+			refusal = r.shut
+		case r.now >= h.Expires && !interrupted:
+			refusal = protocol.Refuse(protocol.CodeBundleExpired, "expires", protocol.Date(h.Expires))
+		case usage.Bundles >= party.BundlesPerDay && !used:
+			refusal = protocol.Refuse(protocol.CodeQuota, "thing", "bundles", "limit", fmt.Sprint(party.BundlesPerDay))
+		default:
+			refusal, err = r.space(size)
+		}
+		switch {
+		case refusal != nil:
+		case used:
+			r.left = known.Items
+		case usage.Items < party.ItemsPerDay:
+			r.left = party.ItemsPerDay - usage.Items
+		}
+		return err
+	})
+	if err != nil {
+		return nil, false, fault("read ledger", err)
+	}
+	return refusal, again, nil
+}
+
+// space asks for room for what a bundle grows to: the ledger takes about four times its size and the response two.
+func (r *run) space(size int64) (*protocol.Refusal, error) {
+	var fs syscall.Statfs_t
+	if err := syscall.Statfs(r.Dir, &fs); err != nil {
+		return nil, fmt.Errorf("measure free space: %w", err)
+	}
+	free, need := int64(fs.Bavail)*fs.Bsize, 6*size+SpoolReserve
+	if free < need {
+		return protocol.Refuse(protocol.CodeNoSpace, "free", fmt.Sprintf("%d MiB", free>>20), "need", fmt.Sprintf("%d MiB", need>>20)), nil
+	}
+	return nil, nil
+}
+
+// begin uses the bundle's number, once and for all.
+func (r *run) begin() error {
+	h, party := r.bundle.Header, r.bundle.Sender
+	var acknowledged []uint64
+	err := r.step(r.now, func(rec *recorder) error {
+		_, again, err := rec.tx.Bundle(party.Name, h.Sequence)
+		if err != nil {
+			return err
+		}
+		for _, sequence := range h.Acknowledged {
+			b, used, err := rec.tx.Bundle(party.Name, sequence)
+			if err != nil {
+				return err
+			}
+			if !used || sequence == h.Sequence {
+				continue
+			}
+			acknowledged = append(acknowledged, sequence)
+			if b.Acknowledged {
+				continue
+			}
+			b.Acknowledged = true
+			if err := rec.tx.PutBundle(party.Name, sequence, b); err != nil {
+				return err
+			}
+		}
+		if again {
+			return nil // a crash interrupted it: it goes on under the same number
+		}
+		usage, err := rec.tx.Usage(party.Name)
+		if err != nil {
+			return err
+		}
+		if usage.Day != day(rec.now) {
+			usage = store.Usage{Day: day(rec.now)}
+		}
+		usage.Bundles++
+		usage.Items += h.Items
+		if err := rec.tx.PutUsage(party.Name, usage); err != nil {
+			return err
+		}
+		if err := rec.tx.PutBundle(party.Name, h.Sequence, store.Bundle{Digest: r.bundle.Digest, Items: r.left}); err != nil {
+			return err
+		}
+		body, err := cose.Marshal(auditlog.BundleBody{From: party.Name, Sequence: h.Sequence, Bundle: r.bundle.Digest})
+		if err != nil {
+			return err
+		}
+		_, _, err = rec.append(auditlog.Leaf{Kind: auditlog.Bundle, Number: h.Sequence}, body)
+		return err
+	}, nil)
+	if err != nil {
+		return err
+	}
+	for _, sequence := range acknowledged {
+		if err := os.Remove(r.responsePath(party.Name, sequence)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fault("remove acknowledged response", err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,101 @@
+package appliance
+
+import (
+	"bytes"
+	"fmt"
+
+	"coldseal/appliance/store"
+	"coldseal/protocol"
+	"coldseal/protocol/auditlog"
+	"coldseal/protocol/policy"
+)
+
+// reserved is what the batch itself takes, before the ledger shows it.
+type reserved struct {
+	names     map[string][]byte // to the serial
+	keys      map[protocol.Digest]string
+	ids       map[protocol.Digest]bool
+	renewed   map[string]bool
+	withdrawn map[protocol.Digest]bool
+}
+
+// decide asks what only the ledger knows: may persons' approval be done without, is the name free, is the key new.
+func (r *run) decide(tx *store.Tx, it *item, taken *reserved, now int64) (*protocol.Refusal, error) {
+	name := store.NameKey(it.names.Unique)
+	key := protocol.DigestOf(it.csr.SPKI)
+	renews := ""
+	if it.content.Renews != nil {
+		renews = string(it.content.Renews.Serial)
+		if refusal, err := r.decideRenewal(tx, it, name, now); refusal != nil || err != nil {
+			return refusal, err
+		}
+		if taken.renewed[renews] {
+			return protocol.Refuse(protocol.CodeAlreadyRenewed, "serial", fmt.Sprintf("%x", renews)), nil
+		}
+	} else if it.quorum != nil {
+		return it.quorum, nil
+	}
+	active := func(serial []byte) *protocol.Refusal {
+		return protocol.Refuse(protocol.CodeNameActive, "name", it.names.Unique, "serial", fmt.Sprintf("%x", serial))
+	}
+	holders, err := tx.Holders(name)
+	if err != nil {
+		return nil, err
+	}
+	for _, h := range holders {
+		if h.Status != auditlog.Revoked && now <= h.NotAfter && string(h.Serial) != renews {
+			return active(h.Serial), nil
+		}
+	}
+	if serial, inBatch := taken.names[string(name)]; inBatch {
+		return active(serial), nil
+	}
+	if r.officers[key] != nil {
+		return protocol.Refuse(protocol.CodeKeyKnown), nil
+	}
+	use, known, err := tx.KeyUse(key)
+	switch other, inBatch := taken.keys[key]; {
+	case err != nil:
+		return nil, err
+	case known && use.Compromised:
+		return protocol.Refuse(protocol.CodeKeyCompromised), nil
+	case known && !bytes.Equal(use.Name, name), inBatch && other != string(name):
+		return protocol.Refuse(protocol.CodeKeyKnown), nil
+	}
+	taken.names[string(name)], taken.keys[key] = it.serial, string(name)
+	taken.renewed[renews] = renews != ""
+	return nil, nil
+}
+
+// decideRenewal asks whether the certificate may be renewed, and by its key alone if persons did not approve (law 4).
+func (r *run) decideRenewal(tx *store.Tx, it *item, name []byte, now int64) (*protocol.Refusal, error) {
+	renews, p := it.content.Renews, it.profile
+	serial := fmt.Sprintf("%x", renews.Serial)
+	old, found, err := tx.Certificate(renews.Issuer, renews.Serial)
+	if err != nil || !found {
+		return protocol.Refuse(protocol.CodeNotOurs, "serial", serial), err
+	}
+	it.old = old
+	switch {
+	case old.Status != auditlog.Active:
+		return protocol.Refuse(protocol.CodeNotActive, "serial", serial, "status", old.Status.String()), nil
+	case now > old.NotAfter:
+		return protocol.Refuse(protocol.CodeNotActive, "serial", serial, "status", "expired"), nil
+	case old.Renewed:
+		return protocol.Refuse(protocol.CodeAlreadyRenewed, "serial", serial), nil
+	case !bytes.Equal(old.Name, name) || old.Profile != it.req.Profile || old.Body != it.req.Body || old.Subject != it.req.Subject:
+		return protocol.Refuse(protocol.CodeSubjectMismatch, "field", "subject", "profile", p.Name, "reason", "it is not that of the certificate to be renewed"), nil
+	case it.quorum == nil:
+		return nil, nil
+	case len(it.item.Current) == 0 || it.content.Origin != protocol.OriginCurrent || p.Renew.WindowDays == 0 || p.Use == policy.UseApprover:
+		return it.quorum, nil // for an approver persons look again, whatever the policy says (law 4)
+	}
+	const day = 86400
+	if from := old.NotAfter + 1 - p.Renew.WindowDays*day; now < from {
+		return protocol.Refuse(protocol.CodeRenewalWindow, "serial", serial, "from", protocol.Date(from), "to", protocol.Date(old.NotAfter)), nil
+	}
+	if now > old.Approved+p.Renew.SinceDays*day {
+		return protocol.Refuse(protocol.CodeRenewalTooOld, "date", protocol.Date(old.Approved), "limit", fmt.Sprint(p.Renew.SinceDays)), nil
+	}
+	return nil, nil
+}

@@ -1,0 +1,143 @@
+package appliance
+
+import (
+	"crypto/x509"
+	"fmt"
+
+	"coldseal/appliance/store"
+	"coldseal/protocol"
+	"coldseal/protocol/auditlog"
+	"coldseal/protocol/cose"
+	"coldseal/protocol/policy"
+)
+
+// What one leaf has to find in the ledger.
+
+// result: the request whose result is in the leaf is done, there.
+func (f *fold) result(index uint64, body []byte) error {
+	f.done++
+	r, err := protocol.ParseResult(body)
+	if err != nil {
+		return err
+	}
+	return f.isDone(r.ID, index)
+}
+
+func (f *fold) isDone(id protocol.Digest, index uint64) error {
+	if at, found := f.tx.Done(id); !found || at != index {
+		return fmt.Errorf("the ledger does not say that request %s is done here", id)
+	}
+	return nil
+}
+
+func (f *fold) issuance(index uint64, leaf auditlog.Leaf, body []byte) error {
+	f.issued++
+	c, found, err := f.tx.Certificate(protocol.Digest(leaf.Issuer), leaf.Serial)
+	if err != nil {
+		return err
+	}
+	if !found || c.Issued != index || c.Profile != leaf.Profile || c.Changed < index || c.Changed == index && c.Status != auditlog.Active {
+		return fmt.Errorf("the ledger says something else of certificate %x", leaf.Serial)
+	}
+	if f.lastKind == auditlog.Order {
+		return nil // a CA certificate; its request is done in the order's leaf
+	}
+	if p, found := f.state.CurrentPolicy().Profile(leaf.Profile); found && p.Use == policy.UseApprover {
+		if err := f.approver(leaf, body); err != nil {
+			return err
+		}
+	}
+	return f.result(index, body)
+}
+
+// approver notes what the ledger should say of the holder of a new approver certificate: what the certificate says.
+func (f *fold) approver(leaf auditlog.Leaf, body []byte) error {
+	result, err := protocol.ParseResult(body)
+	if err != nil {
+		return err
+	}
+	certificate, err := x509.ParseCertificate(result.Certificate)
+	if err != nil {
+		return err
+	}
+	scope, _, err := protocol.ScopeOf(certificate)
+	if err != nil {
+		return err
+	}
+	spki := certificate.RawSubjectPublicKeyInfo
+	f.approvers[protocol.DigestOf(spki)], err = digestOf(store.Approver{
+		Issuer: protocol.Digest(leaf.Issuer), Serial: leaf.Serial, Person: scope.Person, Scopes: scope.Scopes, SPKI: spki,
+	})
+	return err
+}
+
+func digestOf(v any) (protocol.Digest, error) {
+	data, err := cose.Marshal(v)
+	return protocol.DigestOf(data), err
+}
+
+func (f *fold) change(index uint64, leaf auditlog.Leaf, body []byte) error {
+	c, found, err := f.tx.Certificate(protocol.Digest(leaf.Issuer), leaf.Serial)
+	if err != nil {
+		return err
+	}
+	if !found || c.Changed < index || c.Changed == index && c.Status != leaf.Status {
+		return fmt.Errorf("the ledger says something else of certificate %x", leaf.Serial)
+	}
+	f.changed[protocol.Digest(leaf.Issuer)] = index
+	if c.Changed == index && leaf.Status != auditlog.Active {
+		f.revoked++
+		if err := f.entry(index, leaf); err != nil {
+			return err
+		}
+	}
+	return f.result(index, body)
+}
+
+func (f *fold) entry(index uint64, leaf auditlog.Leaf) error {
+	issuer := protocol.Digest(leaf.Issuer)
+	for shard := range uint16(f.shards(issuer)) {
+		r, found, err := f.tx.Revoked(issuer, shard, leaf.Serial)
+		if err != nil {
+			return err
+		}
+		if found && r.Index == index {
+			return nil
+		}
+	}
+	return fmt.Errorf("certificate %x is not among those that the CRL lists", leaf.Serial)
+}
+
+func (f *fold) order(index uint64, body []byte) error {
+	f.done++
+	var o auditlog.OrderBody
+	if err := cose.Unmarshal(body, &o); err != nil {
+		return err
+	}
+	return f.isDone(protocol.ID(o.Request), index)
+}
+
+func (f *fold) crl(index uint64, leaf auditlog.Leaf, body []byte) error {
+	var b auditlog.CRLBody
+	if err := cose.Unmarshal(body, &b); err != nil {
+		return err
+	}
+	key := crlKey{protocol.Digest(leaf.Issuer), b.Shard}
+	if last := f.crls[key]; leaf.Number != last.number+1 {
+		return fmt.Errorf("CRL %d follows %d", leaf.Number, last.number)
+	}
+	f.crls[key] = crlSeen{leaf.Number, index, b.CRL}
+	return nil
+}
+
+func (f *fold) bundle(body []byte) error {
+	var b auditlog.BundleBody
+	if err := cose.Unmarshal(body, &b); err != nil {
+		return err
+	}
+	known, found, err := f.tx.Bundle(b.From, b.Sequence)
+	if err == nil && (!found || known.Digest != b.Bundle) {
+		err = fmt.Errorf("the ledger does not know bundle %d of %s", b.Sequence, b.From)
+	}
+	return err
+}

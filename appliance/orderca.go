@@ -1,0 +1,168 @@
+package appliance
+
+import (
+	"slices"
+
+	"coldseal/appliance/issue"
+	"coldseal/appliance/lint"
+	"coldseal/appliance/signer"
+	"coldseal/appliance/store"
+	"coldseal/protocol"
+	"coldseal/protocol/auditlog"
+	"coldseal/protocol/cose"
+)
+
+// Orders that make something: keys, CA certificates, CRLs.
+
+// createKey has the signer make a key. One that an interrupted order left behind is taken over: nothing was ever signed
+// with it, since the ledger does not know it.
+func (r *run) createKey(it *item) (*protocol.Refusal, error) {
+	c, _ := it.req.CreateKey()
+	for _, k := range r.Signer.Keys() {
+		if k.Label != c.Label {
+			continue
+		}
+		if k.Purpose != signer.CA || string(k.Algorithm) != c.Algorithm {
+			return protocol.Refuse(protocol.CodeKeyExists, "label", c.Label), nil
+		}
+		it.result.Key = k.SPKI
+		return nil, nil
+	}
+	key, err := r.Signer.CreateKey(c.Label, signer.CA, signer.Algorithm(c.Algorithm))
+	if err != nil {
+		return nil, fault("create key "+c.Label, err)
+	}
+	it.result.Key = key.Info().SPKI
+	return nil, nil
+}
+
+// signCA makes a CA certificate: intent, signature, result, as with any other.
+func (r *run) signCA(it *item, approvals [][]byte, now int64, record func(func(*recorder) error) error) (*protocol.Refusal, error) {
+	c, _ := it.req.SignCA()
+	key := r.state.CAs[c.Key]
+	p, found := r.policy.Profile(it.req.Profile)
+	if !found {
+		return protocol.Refuse(protocol.CodeProfileUnknown, "profile", it.req.Profile), nil
+	}
+	names, refusal := p.Names(&it.req, c.Fields)
+	if refusal != nil {
+		return refusal, nil
+	}
+	ca := r.cas[it.req.Issuer]
+	var err error
+	if it.req.Issuer == c.Key {
+		if ca, err = issue.NewSelf(key.Label, key.SPKI, names.Subject); err != nil {
+			return nil, fault("make CA "+key.Label, err)
+		}
+	}
+	if !slices.Contains(p.Issuers, ca.Label) {
+		return protocol.Refuse(protocol.CodeProfileUnknown, "profile", it.req.Profile), nil
+	}
+	notBefore, notAfter, refusal := issue.Validity(ca, p.Profile, now, c.NotBefore, c.NotAfter)
+	if refusal != nil {
+		return refusal, nil
+	}
+	serial, err := r.serial()
+	if err != nil {
+		return nil, err
+	}
+	shape, err := issue.NewShape(ca, p.Profile, r.shards(it.req.Issuer))
+	if err != nil {
+		return protocol.Refuse(protocol.CodePolicyInvalid, "reason", err.Error()), nil
+	}
+	tbs, refusal, err := shape.TBS(issue.Certificate{Serial: serial, Subject: names.Subject, AltNames: names.Alt, SPKI: key.SPKI, NotBefore: notBefore, NotAfter: notAfter})
+	if err != nil {
+		return nil, fault("make certificate of CA "+key.Label, err)
+	}
+	if refusal != nil {
+		return refusal, nil
+	}
+	linted := lint.Dummy(tbs, ca.AlgorithmRaw, ca.SignatureLen)
+	if refusal, err = r.lintOne(r.Lint.Certificates, p.Profile, linted); refusal != nil || err != nil {
+		return refusal, err
+	}
+	made, err := issue.NewCA(key.Label, linted)
+	if err == nil {
+		err = shapeAll(map[shapeKey]*issue.Shape{}, made, r.state.CurrentPolicy(), max(p.CRLShards, 1))
+	}
+	if err != nil {
+		return protocol.Refuse(protocol.CodePolicyInvalid, "reason", err.Error()), nil
+	}
+	err = r.step(now, func(rec *recorder) error {
+		intent := store.Intent{Issuer: ca.KeyID, Serial: serial, TBS: protocol.DigestOf(tbs), Profile: p.Name, NotAfter: notAfter}
+		body := auditlog.IntentsBody{Intents: []auditlog.Intent{{Request: it.item.Request, Issuer: ca.KeyID, Serial: serial, TBS: intent.TBS}}, Approvals: approvals}
+		return putIntents(rec, []store.Intent{intent}, body)
+	}, nil)
+	if err != nil {
+		return nil, err
+	}
+	der, err := r.sign(ca, tbs, linted)
+	if err != nil {
+		return nil, err
+	}
+	it.result = protocol.Result{ID: it.id, Outcome: protocol.OutcomeIssued, Issuer: ca.KeyID, Serial: serial, Certificate: der}
+	return nil, record(func(rec *recorder) error {
+		body, err := cose.Marshal(it.result)
+		if err != nil {
+			return err
+		}
+		leaf := auditlog.Leaf{Kind: auditlog.Issued, Issuer: ca.KeyID[:], Serial: serial, Status: auditlog.Active, Profile: p.Name}
+		index, _, err := rec.append(leaf, body)
+		if err != nil {
+			return err
+		}
+		if err := rec.tx.PutIntents(nil); err != nil {
+			return err
+		}
+		return rec.tx.PutCertificate(ca.KeyID, serial, store.Certificate{
+			Status: auditlog.Active, Profile: p.Name, Issued: index, Changed: index, NotBefore: notBefore, NotAfter: notAfter,
+			Key: c.Key, Approved: now, Subject: key.Label,
+		})
+	})
+}
+
+// putIntents logs what is going to be signed.
+func putIntents(rec *recorder, intents []store.Intent, body auditlog.IntentsBody) error {
+	if len(intents) == 0 {
+		return rec.tx.PutIntents(nil)
+	}
+	encoded, err := cose.Marshal(body)
+	if err != nil {
+		return err
+	}
+	if _, _, err := rec.append(auditlog.Leaf{Kind: auditlog.Intents, Number: uint64(len(intents))}, encoded); err != nil {
+		return err
+	}
+	return rec.tx.PutIntents(intents)
+}
+
+// orderCRL makes a CRL whatever its CA's state. Order and CRL are recorded together, so that an order which is done has
+// its CRL.
+func (r *run) orderCRL(it *item, record func(func(*recorder) error) error) (*protocol.Refusal, error) {
+	c, refusal := it.req.CRLOrder()
+	if refusal != nil {
+		return refusal, nil
+	}
+	if ca := r.cas[it.req.Issuer]; r.now < ca.NotBefore || r.now >= ca.NotAfter {
+		return protocol.Refuse(protocol.CodeValidityOutside, "reason", "the CA is not valid now", "limit", protocol.Date(ca.NotAfter)), nil
+	}
+	var current protocol.Digest
+	err := r.ledger.View(func(tx *store.Tx) error {
+		crl, found, err := tx.CRL(it.req.Issuer, 0)
+		if found {
+			current = protocol.DigestOf(crl.DER)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if current != c.Replaces {
+		return protocol.Refuse(protocol.CodeSuperseded, "reason", "the CRL is not the one that was to be replaced"), nil
+	}
+	due, err := r.signCRLs([]protocol.Digest{it.req.Issuer})
+	if err != nil {
+		return nil, err
+	}
+	return nil, record(func(rec *recorder) error { return recordCRLs(rec, due) })
+}

@@ -1,0 +1,72 @@
+package appliance
+
+import (
+	"coldseal/appliance/issue"
+	"coldseal/appliance/store"
+	"coldseal/protocol"
+	"coldseal/protocol/policy"
+)
+
+// What only the ledger or the CAs know of an order that is authorized (auditlog.State.Authorize).
+
+// checkRoster asks that the officers' keys are for approving and nothing else (law 1).
+func (r *run) checkRoster(it *item) (*protocol.Refusal, error) {
+	c, _ := it.req.Replacement()
+	next, err := policy.DecodeRoster(c.New)
+	if err != nil {
+		return nil, err // it was decoded a moment ago
+	}
+	keys := policy.NewIndex(next)
+	var refusal *protocol.Refusal
+	err = r.ledger.View(func(tx *store.Tx) error {
+		for id, officer := range keys {
+			_, certified, err := tx.KeyUse(id)
+			if err != nil {
+				return err
+			}
+			if certified {
+				refusal = protocol.Refuse(protocol.CodeRosterInvalid, "reason", "a key of "+officer.Person+" has a certificate")
+			}
+		}
+		return nil
+	})
+	for name, record := range r.state.Parties {
+		if party, parseErr := protocol.ParseParty(record); parseErr == nil && keys[protocol.DigestOf(party.Seal)] != nil {
+			refusal = protocol.Refuse(protocol.CodeRosterInvalid, "reason", "the key of "+name+" cannot approve as well")
+		}
+	}
+	return refusal, err
+}
+
+// checkParty asks that the key of an agent or station is no approval key.
+func (r *run) checkParty(it *item) *protocol.Refusal {
+	_, party, _ := it.req.Enrolment()
+	if r.officers[protocol.DigestOf(party.Seal)] != nil {
+		return protocol.Refuse(protocol.CodeKeyKnown)
+	}
+	return nil
+}
+
+// checkPolicy asks that the CAs there are can go on under a new policy: their own profiles stay, for these say how their
+// CRLs are made, and all certificates that they are to sign can be shaped.
+func (r *run) checkPolicy(it *item) (*protocol.Refusal, error) {
+	c, _ := it.req.Replacement()
+	next, err := policy.Decode(c.New)
+	if err != nil {
+		return nil, err // it was decoded a moment ago
+	}
+	invalid := func(reason string) (*protocol.Refusal, error) {
+		return protocol.Refuse(protocol.CodePolicyInvalid, "reason", reason), nil
+	}
+	for id, ca := range r.cas {
+		was, found := r.state.CurrentPolicy().Profile(r.state.CAs[id].Profile)
+		p, stays := next.Profile(r.state.CAs[id].Profile)
+		if !found || !stays || p.Use != was.Use || p.CRLShards != was.CRLShards {
+			return invalid("the profile " + r.state.CAs[id].Profile + " of the CA " + ca.Label + " is gone, or is for something else")
+		}
+		if err := shapeAll(map[shapeKey]*issue.Shape{}, ca, next, r.shards(id)); err != nil {
+			return invalid(err.Error())
+		}
+	}
+	return nil, nil
+}

@@ -1,0 +1,228 @@
+package appliance
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"coldseal/appliance/store"
+	"coldseal/protocol"
+	"coldseal/protocol/auditlog"
+)
+
+// replay folds the log and compares what it comes to with the ledger.
+func (e *Engine) replay(tx *store.Tx, m *store.Meta) error {
+	f := &fold{
+		tx: tx, state: e.state, appender: auditlog.NewAppender(auditlog.Range{}), crls: map[crlKey]crlSeen{},
+		changed: map[protocol.Digest]uint64{}, approvers: map[protocol.Digest]protocol.Digest{}, shards: e.shards,
+	}
+	err := tx.EachLeaf(0, f.leaf)
+	if err != nil {
+		return err
+	}
+	if f.next != m.Size {
+		return fmt.Errorf("replay: %d leaves, the ledger counts %d", f.next, m.Size)
+	}
+	edge := f.appender.Edge()
+	logKey, err := e.genesis.LogKey()
+	if err != nil {
+		return err
+	}
+	checkpoint, err := auditlog.OpenCheckpoint(m.Checkpoint, auditlog.Origin(e.appliance), logKey)
+	if err != nil {
+		return fmt.Errorf("replay: %w", err)
+	}
+	if checkpoint.Size != edge.Size() || checkpoint.Root != edge.Root() || !slices.EqualFunc(edge.Hashes(), m.Edge, bytes.Equal) {
+		return errors.New("replay: the leaves are not those under the last checkpoint")
+	}
+	if f.counter != m.Counter {
+		return fmt.Errorf("replay: the last step names counter %d, the ledger %d", f.counter, m.Counter)
+	}
+	return f.compare(m)
+}
+
+type crlKey struct {
+	issuer protocol.Digest
+	shard  uint64
+}
+
+type crlSeen struct {
+	number, index uint64
+	digest        protocol.Digest
+}
+
+// fold is one pass over the log beside the ledger, in bounded memory: each leaf is compared with what the ledger says
+// of the same thing, and counts show whether the ledger says more.
+type fold struct {
+	tx        *store.Tx
+	state     *auditlog.State
+	shards    func(issuer protocol.Digest) uint64
+	appender  *auditlog.Appender
+	crls      map[crlKey]crlSeen
+	changed   map[protocol.Digest]uint64          // CA → leaf that its CRL has to show
+	approvers map[protocol.Digest]protocol.Digest // key → digest of what the ledger should say of its holder
+	next      uint64
+	counter   uint64
+	lastKind  auditlog.Kind
+	issued    uint64
+	done      uint64
+	revoked   uint64
+}
+
+func (f *fold) leaf(index uint64, encoded, salted []byte) error {
+	fail := func(format string, args ...any) error {
+		return fmt.Errorf("replay: leaf %d: "+format, append([]any{index}, args...)...)
+	}
+	if index != f.next {
+		return fail("leaf %d is missing", f.next)
+	}
+	leaf, err := auditlog.ParseLeaf(encoded)
+	if err != nil {
+		return fail("%w", err)
+	}
+	first, hashes := f.appender.Append(encoded)
+	if err := f.hashes(first, hashes); err != nil {
+		return fail("%w", err)
+	}
+	var body []byte
+	if leaf.Kind != auditlog.Step {
+		if len(salted) < store.SaltSize || auditlog.BodyDigest([16]byte(salted[:store.SaltSize]), salted[store.SaltSize:]) != leaf.Body {
+			return fail("the body is not the one that was logged")
+		}
+		body = salted[store.SaltSize:]
+	}
+	switch leaf.Kind {
+	case auditlog.Step:
+		if leaf.Number != f.counter+1 {
+			return fail("step %d follows %d", leaf.Number, f.counter)
+		}
+		f.counter = leaf.Number
+	case auditlog.Issued:
+		err = f.issuance(index, leaf, body)
+	case auditlog.Changed:
+		err = f.change(index, leaf, body)
+	case auditlog.Burned:
+		f.revoked++
+		f.changed[protocol.Digest(leaf.Issuer)] = index
+		err = f.entry(index, leaf)
+	case auditlog.Order:
+		err = f.order(index, body)
+	case auditlog.Refused, auditlog.Withdrawn:
+		err = f.result(index, body)
+		if leaf.Kind == auditlog.Withdrawn {
+			f.done++ // the mark on the request that was withdrawn
+		}
+	case auditlog.CRL:
+		err = f.crl(index, leaf, body)
+	case auditlog.Bundle:
+		err = f.bundle(body)
+	}
+	if err != nil {
+		return fail("%w", err)
+	}
+	if leaf.Kind == auditlog.Order {
+		body = bytes.Clone(body) // the state keeps parts of it
+	}
+	if err := f.state.Apply(leaf, body); err != nil {
+		return fail("%w", err)
+	}
+	f.next, f.lastKind = index+1, leaf.Kind
+	return nil
+}
+
+func (f *fold) hashes(first int64, hashes []auditlog.Hash) error {
+	indexes := make([]int64, len(hashes))
+	for i := range hashes {
+		indexes[i] = first + int64(i)
+	}
+	stored, err := f.tx.ReadHashes(indexes)
+	if err == nil && !slices.Equal(stored, []tlog.Hash(hashes)) {
+		err = errors.New("a stored hash of the tree is not right")
+	}
+	return err
+}
+
+// compare holds what the log came to against what there is one of in the ledger, and the counts.
+func (f *fold) compare(m *store.Meta) error {
+	switch {
+	case !bytes.Equal(m.Roster, f.state.Roster):
+		return errors.New("replay: the roster is not the one that was ordered")
+	case !bytes.Equal(m.Policy, f.state.Policy):
+		return errors.New("replay: the policy is not the one that was ordered")
+	case f.tx.CountCertificates() != f.issued:
+		return errors.New("replay: the ledger has certificates that the log does not")
+	case f.tx.CountDone() != f.done:
+		return errors.New("replay: the ledger has results that the log does not")
+	case m.Clock != f.state.Clock:
+		return errors.New("replay: the ledger's time of the last entry is not that of the log")
+	}
+	if err := f.compareApprovers(); err != nil {
+		return err
+	}
+	parties := map[string][]byte{}
+	if err := f.tx.EachParty(func(name string, record []byte) error {
+		parties[name] = record
+		return nil
+	}); err != nil {
+		return err
+	}
+	if !maps.EqualFunc(parties, f.state.Parties, bytes.Equal) {
+		return errors.New("replay: the agents and stations are not those that were ordered")
+	}
+	cas, entries := 0, uint64(0)
+	if err := f.tx.EachCA(func(id protocol.Digest, ca store.CA) error {
+		cas++
+		known, found := f.state.CAs[id]
+		if !found || ca.Label != known.Label || ca.Profile != known.Profile || !bytes.Equal(ca.SPKI, known.SPKI) || !bytes.Equal(ca.Certificate, known.Certificate) {
+			return fmt.Errorf("replay: the CA %s is not the one that was ordered", ca.Label)
+		}
+		if ca.Changed != f.changed[id] {
+			return fmt.Errorf("replay: the last change of the CA %s is not the one that was logged", ca.Label)
+		}
+		for shard := range uint16(f.shards(id)) {
+			if err := f.tx.EachRevoked(id, shard, func([]byte, store.Revoked) error {
+				entries++
+				return nil
+			}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	if cas != len(f.state.CAs) || entries != f.revoked {
+		return fmt.Errorf("replay: the ledger has %d CAs and %d revoked certificates, the log %d and %d", cas, entries, len(f.state.CAs), f.revoked)
+	}
+	for key, seen := range f.crls {
+		crl, found, err := f.tx.CRL(key.issuer, uint16(key.shard))
+		if err != nil {
+			return err
+		}
+		if !found || crl.Number != seen.number || crl.Index != seen.index || protocol.DigestOf(crl.DER) != seen.digest {
+			return fmt.Errorf("replay: the newest CRL is not number %d, as logged", seen.number)
+		}
+	}
+	return nil
+}
+
+// compareApprovers asks whether the ledger knows exactly the approvers that certificates were made for: whose approvals
+// count must not depend on a file.
+func (f *fold) compareApprovers() error {
+	known := 0
+	err := f.tx.EachApprover(func(key protocol.Digest, a store.Approver) error {
+		known++
+		if digest, err := digestOf(a); err != nil || digest != f.approvers[key] {
+			return fmt.Errorf("replay: the approver %s is not the one that was certified", a.Person)
+		}
+		return nil
+	})
+	if err == nil && known != len(f.approvers) {
+		err = fmt.Errorf("replay: the ledger has %d approvers, the log %d", known, len(f.approvers))
+	}
+	return err
+}
