@@ -134,7 +134,7 @@ func (in *incoming) clear() error {
 // Answers are verified in jobs and staged in larger portions, because each transaction waits for the disk.
 const (
 	jobItems   = 256
-	stageItems = 4096
+	stageItems = 2048
 )
 
 // job is some answers in a row.

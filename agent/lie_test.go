@@ -117,7 +117,9 @@ func TestLies(t *testing.T) {
 			})
 		}, "was asked to issue"},
 		"an answer without a leaf": {func(b *box) {
-			b.lie.answers = func(all [][]byte) [][]byte { return rewrite(t, all, func(a *protocol.Answer) { a.Index, a.Salt = 0, nil }) }
+			b.lie.answers = func(all [][]byte) [][]byte {
+				return rewrite(t, all, func(a *protocol.Answer) { a.Index, a.Salt = 0, nil })
+			}
 		}, "does not record"},
 		"another leaf": {func(b *box) {
 			b.lie.answers = func(all [][]byte) [][]byte { return rewrite(t, all, func(a *protocol.Answer) { a.Index-- }) }
@@ -145,7 +147,9 @@ func TestLies(t *testing.T) {
 			}
 		}, ""},
 		"a checkpoint by another key": {func(b *box) {
-			b.lie.header = func(h *protocol.ResponseHeader) { h.Checkpoint = bytes.Replace(h.Checkpoint, []byte("\n\n"), []byte("\n\n— x AAAAAAAA\n"), 1)[:60] }
+			b.lie.header = func(h *protocol.ResponseHeader) {
+				h.Checkpoint = bytes.Replace(h.Checkpoint, []byte("\n\n"), []byte("\n\n— x AAAAAAAA\n"), 1)[:60]
+			}
 		}, "not signed by the log key"},
 		"no consistency proof": {func(b *box) {
 			b.lie.header = func(h *protocol.ResponseHeader) { h.Consistency = nil }
@@ -158,7 +162,7 @@ func TestLies(t *testing.T) {
 			b.leaves, b.edges, b.tree = b.leaves[:3], b.edges[:3], b.edges[3]
 		}, ""},
 		"a CRL with a lower number": {func(b *box) { b.lie.crlNumber = 3 }, "newer"},
-		"two CRLs with a number": {func(b *box) { b.lie.crlNumber = firstCRL }, "two CRLs"},
+		"two CRLs with a number":    {func(b *box) { b.lie.crlNumber = firstCRL }, "two CRLs"},
 		"a CRL by another key": {func(b *box) {
 			b.lie.crlNumber = 77
 			b.lie.answers = func(all [][]byte) [][]byte { b.impostor(other); return all }

@@ -36,21 +36,6 @@ type Cover struct {
 	Statements []protocol.Statement
 }
 
-// Asked is what an answer is compared with; small, because an import reads one for each item.
-type Asked struct {
-	_         struct{} `cbor:",toarray"`
-	Kind      protocol.Kind
-	Profile   string
-	Issuer    protocol.Digest
-	Serial    []byte          // of the certificate that is changed; revoke, hold, release
-	Key       protocol.Digest // SHA-256 of the SubjectPublicKeyInfo; issue, renew, as those below
-	Names     protocol.Digest // of subject and subjectAltName as the profile makes them; zero if it could not tell
-	NotBefore int64           // unix seconds; 0 if it was left to the appliance
-	NotAfter  int64           // unix seconds; 0 if it was left to the appliance
-	Term      int64           // seconds, at most
-	Scope     protocol.Digest // of the scope extension; zero if it has none
-}
-
 // AddRequest stores a new request and returns its number. m.Requests is advanced; the caller writes m.
 func (t *Tx) AddRequest(m *Meta, r Request, a Asked, item []byte, wish protocol.Digest) (uint64, error) {
 	m.Requests++
@@ -58,7 +43,7 @@ func (t *Tx) AddRequest(m *Meta, r Request, a Asked, item []byte, wish protocol.
 	if err := t.put(bucketRequests, number(n), r); err != nil {
 		return 0, err
 	}
-	if err := t.put(bucketAsked, number(n), a); err != nil {
+	if err := t.putBytes(bucketAsked, number(n), a.encode()); err != nil {
 		return 0, err
 	}
 	if err := t.putBytes(bucketItems, number(n), item); err != nil {
@@ -93,15 +78,6 @@ func (t *Tx) Request(n uint64) (Request, error) {
 		err = fmt.Errorf("read request %d: it is missing", n)
 	}
 	return r, err
-}
-
-// Asked reads what a request asks for.
-func (t *Tx) Asked(n uint64) (Asked, error) {
-	a, found, err := get[Asked](t, bucketAsked, number(n))
-	if err == nil && !found {
-		err = fmt.Errorf("read what request %d asks for: it is missing", n)
-	}
-	return a, err
 }
 
 // Item reads the item of a request, encoded.
