@@ -94,11 +94,11 @@ func mediaListCommand() *cobra.Command {
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON, an object a line")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		dirs, err := places(args[0])
-		if err != nil {
-			return err
-		}
 		return withMedium(args[0], func(m *media.Medium) error {
+			dirs, err := places(args[0])
+			if err != nil {
+				return err
+			}
 			for _, dir := range dirs {
 				names, err := m.List(dir)
 				if err != nil {

@@ -14,20 +14,22 @@ import (
 func logProveCommand() *cobra.Command {
 	var index uint64
 	var out string
+	var withBody bool
 	c := &cobra.Command{
 		Use:   "prove --log FILE --digest DIGEST --index N --out FILE",
 		Short: "Prove one entry to somebody who has the digest and not the log",
-		Long:  "prove verifies the whole log first. The proof is checked by coldseal verify proof. It holds the entry itself, which has no\npersonal data, and not its body.",
+		Long:  "prove verifies the whole log first. The proof is checked by coldseal verify proof. It holds the entry itself, which has no\npersonal data; its body is in it with --body only.",
 		Args:  cobra.NoArgs,
 	}
 	l := addLog(c)
 	c.Flags().Uint64Var(&index, "index", 0, "`number` of the entry, from 0")
 	c.Flags().StringVar(&out, "out", "", "`file` to write; - is standard output")
+	c.Flags().BoolVar(&withBody, "body", false, "put the entry's body into the proof")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if out == "" || !c.Flags().Changed("index") {
 			return cli.Usage("--index says which entry, --out which file the proof goes to")
 		}
-		data, err := l.prove(c, index)
+		data, err := l.prove(c, index, withBody)
 		if err != nil {
 			return err
 		}
@@ -36,33 +38,49 @@ func logProveCommand() *cobra.Command {
 	return c
 }
 
-func (l *logFlags) prove(c *cobra.Command, index uint64) ([]byte, error) {
+func (l *logFlags) prove(c *cobra.Command, index uint64, withBody bool) ([]byte, error) {
 	hashes, err := newHashFile()
 	if err != nil {
 		return nil, err
 	}
-	var leaf []byte
+	p := auditlog.InclusionProof{Index: index}
 	appender := auditlog.NewAppender(auditlog.Range{})
 	r, err := l.replay(c, func(_ *replay, e *entry) error {
+		if e.index == 0 {
+			p.Genesis = e.body
+		}
 		if e.index == index {
-			leaf = e.raw
+			p.Leaf = e.raw
+			if withBody && e.body != nil {
+				p.Salted = append(e.salt[:], e.body...)
+			}
 		}
 		return hashes.put(appender.Append(e.raw))
 	})
 	if err != nil {
 		return nil, errors.Join(err, hashes.Close())
 	}
-	if leaf == nil {
+	if p.Leaf == nil {
 		return nil, errors.Join(cli.Fail(cli.ExitNotFound, "", "the log has %d entries, from 0 on", r.edge.Size()), hashes.Close())
 	}
-	p := auditlog.InclusionProof{Checkpoint: r.note, Index: index, Leaf: leaf}
+	if p.Genesis == nil {
+		p.Genesis = r.genesis
+	}
+	p.Checkpoint = r.note
 	if p.Proof, err = auditlog.ProveInclusion(r.checkpoint.Size, int64(index), hashes); err != nil {
 		return nil, errors.Join(err, hashes.Close())
 	}
 	if err := hashes.Close(); err != nil {
 		return nil, fmt.Errorf("close hashes: %w", err)
 	}
-	return p.Encode()
+	data, err := p.Encode()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := auditlog.OpenInclusionProof(data, l.digest); err != nil {
+		return nil, fmt.Errorf("the proof that was made does not verify: %w", err)
+	}
+	return data, nil
 }
 
 // hashFile keeps the nodes of the tree on disk, without a name: a log has millions.
