@@ -80,15 +80,24 @@ func (r *run) admit(size int64) (refusal *protocol.Refusal, again bool, err erro
 
 // space asks for room for what a bundle grows to: the ledger takes about four times its size and the response two.
 func (r *run) space(size int64) (*protocol.Refusal, error) {
-	var fs syscall.Statfs_t
-	if err := syscall.Statfs(r.Dir, &fs); err != nil {
+	measure := r.Free
+	if measure == nil {
+		measure = diskFree
+	}
+	free, err := measure(r.Dir)
+	if err != nil {
 		return nil, fmt.Errorf("measure free space: %w", err)
 	}
-	free, need := int64(fs.Bavail)*fs.Bsize, 6*size+SpoolReserve
-	if free < need {
+	if need := 6*size + SpoolReserve; free < need {
 		return protocol.Refuse(protocol.CodeNoSpace, "free", fmt.Sprintf("%d MiB", free>>20), "need", fmt.Sprintf("%d MiB", need>>20)), nil
 	}
 	return nil, nil
+}
+
+func diskFree(dir string) (int64, error) {
+	var fs syscall.Statfs_t
+	err := syscall.Statfs(dir, &fs)
+	return int64(fs.Bavail) * fs.Bsize, err
 }
 
 // begin uses the bundle's number, once and for all.

@@ -36,10 +36,14 @@ type Config struct {
 	Signer *signer.Client   // running; its keys and counter belong to this ledger
 	Lint   *lint.Client     // running
 	Now    func() time.Time // the clock; only the gate decides whether it is believed
-	Rand   io.Reader        // serials, salts, challenges
+	Rand   io.Reader        // serials, salts, challenges; safe for concurrent use
+	Free   Free             // nil asks the disk
 	Built  time.Time        // when this release was built: no clock is before that
 	Report func(Progress)   // called as work goes on; may be nil
 }
+
+// Free measures the bytes that are free on the disk of a directory.
+type Free func(dir string) (int64, error)
 
 // Progress tells how far a bundle is.
 type Progress struct {

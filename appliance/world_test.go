@@ -12,7 +12,6 @@ import (
 	"crypto/x509/pkix"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,6 +23,7 @@ import (
 	"coldseal/appliance/lint"
 	"coldseal/appliance/signer"
 	"coldseal/protocol"
+	"coldseal/protocol/auditlog"
 	"coldseal/protocol/cose"
 	"coldseal/protocol/policy"
 )
@@ -72,12 +72,17 @@ type world struct {
 	}
 	acknowledged []uint64
 	policy       *policy.Policy
+	patience     time.Duration           // with workers; zero is the usual one
+	secret       string                  // file that opens the keys
+	leaves       map[uint64][]byte       // all that responses brought
+	roots        map[int64]auditlog.Hash // of the trees that responses brought
 }
 
 // person is somebody with an approval key.
 type person struct {
-	id  string
-	key *ecdsa.PrivateKey
+	id     string
+	key    *ecdsa.PrivateKey
+	serial []byte // of an approver's certificate
 }
 
 func newKey(t testing.TB) *ecdsa.PrivateKey {
@@ -124,10 +129,17 @@ func newWorld(t testing.TB) *world {
 // newWorldAt is a world that begins at a time: judges without a clock of their own need the real one.
 func newWorldAt(t testing.TB, now time.Time) *world {
 	t.Helper()
-	w := &world{t: t, dir: filepath.Join(t.TempDir(), "state"), now: now, policy: base(t)}
+	return newWorldUnder(t, now, base(t))
+}
+
+// newWorldUnder is a world with a policy of its own.
+func newWorldUnder(t testing.TB, now time.Time, p *policy.Policy) *world {
+	t.Helper()
+	w := &world{t: t, dir: filepath.Join(t.TempDir(), "state"), now: now, policy: p}
+	w.leaves, w.roots = map[uint64][]byte{}, map[int64]auditlog.Hash{0: auditlog.EmptyCheckpoint("").Root}
 	roster := &policy.Roster{Version: 1}
 	for i := range 3 {
-		p := &person{fmt.Sprintf("it:OFFICER%d", i+1), newKey(t)}
+		p := &person{id: fmt.Sprintf("it:OFFICER%d", i+1), key: newKey(t)}
 		w.officers = append(w.officers, p)
 		roster.Officers = append(roster.Officers, policy.Officer{
 			Person: p.id, Name: p.id, Keys: [][]byte{spki(t, p.key)}, Roles: []string{"security-officer"},
@@ -140,12 +152,12 @@ func newWorldAt(t testing.TB, now time.Time) *world {
 	if err := os.MkdirAll(w.dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	secret := filepath.Join(t.TempDir(), "secret")
-	if err := os.WriteFile(secret, bytes.Repeat([]byte{7}, 32), 0o600); err != nil {
+	w.secret = filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(w.secret, bytes.Repeat([]byte{7}, 32), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	w.config = appliance.Config{Dir: w.dir, Now: func() time.Time { return w.now }, Rand: rand.Reader, Built: w.now.Add(-30 * day)}
-	w.start(secret)
+	w.start()
 	if _, err := appliance.Genesis(w.config, "test", roster, w.policy); err != nil {
 		t.Fatal(err)
 	}
@@ -154,13 +166,16 @@ func newWorldAt(t testing.TB, now time.Time) *world {
 	return w
 }
 
-// start starts the workers; the secret's path is kept for later starts.
-func (w *world) start(secret string) {
+// start starts the workers.
+func (w *world) start() {
 	w.t.Helper()
 	ctx := context.Background()
 	w.config.Signer = must[*signer.Client](w.t)(signer.Start(ctx, filepath.Join(bin, "coldseal-signer"),
-		[]string{"--backend", "softkey", "--dir", filepath.Join(w.dir, "keys"), "--secret-file", secret}, signer.Options{}))
+		[]string{"--backend", "softkey", "--dir", filepath.Join(w.dir, "keys"), "--secret-file", w.secret}, signer.Options{Timeout: w.patience}))
 	w.config.Lint = must[*lint.Client](w.t)(lint.Start(ctx, filepath.Join(bin, "coldseal-lint")))
+	if w.patience != 0 {
+		w.config.Lint.Deadline = w.patience
+	}
 }
 
 func (w *world) open() {
@@ -172,6 +187,15 @@ func (w *world) stop() {
 	if err := errors.Join(w.engine.Close(), w.config.Lint.Close(), w.config.Signer.Close()); err != nil {
 		w.t.Error(err)
 	}
+}
+
+// reopen starts the engine anew, which replays its log.
+func (w *world) reopen() {
+	w.t.Helper()
+	if err := w.engine.Close(); err != nil {
+		w.t.Fatal(err)
+	}
+	w.open()
 }
 
 func (w *world) request(kind protocol.Kind, content any) protocol.Request {
@@ -309,15 +333,24 @@ var fingerprint = []protocol.Statement{protocol.StatementFingerprint}
 // approver gives somebody an approver certificate in a bundle of its own.
 func (w *world) approver(issuing protocol.Digest, id string, scopes ...protocol.Scope) *person {
 	w.t.Helper()
-	p := &person{id, newKey(w.t)}
-	r := w.issue(issuing, "approver", scopes[0].Body, id, protocol.Issuance{
-		CSR: csrFor(w.t, p.key), Fields: w.approverFields(), Origin: protocol.OriginHolder, Scopes: scopes,
-	})
-	raw := w.encode(r)
+	return w.approverFrom(issuing, id, time.Time{}, scopes...)
+}
+
+// approverFrom is approver with a certificate that begins at a time; zero is now.
+func (w *world) approverFrom(issuing protocol.Digest, id string, from time.Time, scopes ...protocol.Scope) *person {
+	w.t.Helper()
+	p := &person{id: id, key: newKey(w.t)}
+	c := protocol.Issuance{CSR: csrFor(w.t, p.key), Fields: w.approverFields(), Origin: protocol.OriginHolder, Scopes: scopes}
+	if !from.IsZero() {
+		c.NotBefore = from.Unix()
+	}
+	raw := w.encode(w.issue(issuing, "approver", scopes[0].Body, id, c))
 	answers := w.send(group(raw, w.approve(w.officers[0], nil, both, raw), w.approve(w.officers[1], nil, both, raw)))
-	if a := answers[protocol.ID(raw)]; a.Outcome != protocol.OutcomeIssued {
+	a := answers[protocol.ID(raw)]
+	if a.Outcome != protocol.OutcomeIssued {
 		w.t.Fatalf("approver %s: %s", id, a.Refusal.Words())
 	}
+	p.serial = a.Serial
 	return p
 }
 
@@ -389,39 +422,15 @@ func (w *world) process(bundle []byte) appliance.Outcome {
 	return out
 }
 
-// response opens the stored response to a bundle.
+// response opens the stored response to a bundle and verifies all of it.
 func (w *world) response(sequence uint64) (protocol.ResponseHeader, map[protocol.Digest]protocol.Result, [][]byte) {
 	w.t.Helper()
-	raw := must[[]byte](w.t)(os.ReadFile(filepath.Join(w.dir, "responses", "desk", fmt.Sprintf("%010d.response", sequence))))
-	genesis, _, _, err := protocol.OpenIntroduction(must[[]byte](w.t)(w.engine.Introduction()), w.engine.Appliance())
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	r, refusal, err := protocol.OpenResponse(spool{bytes.NewReader(raw)}, w.engine.Appliance(), must[cose.Key](w.t)(genesis.SealKey()), "desk")
-	if err != nil || refusal != nil {
-		w.t.Fatal(refusal, err)
-	}
+	r := w.read(w.responsePath(sequence))
 	results := map[protocol.Digest]protocol.Result{}
-	var crls [][]byte
-	for {
-		part, data, err := r.Next()
-		if errors.Is(err, io.EOF) {
-			return r.Header, results, crls
-		}
-		if err != nil {
-			w.t.Fatal(err)
-		}
-		switch part {
-		case protocol.PartAnswer:
-			_, result, err := protocol.ParseAnswer(data)
-			if err != nil {
-				w.t.Fatal(err)
-			}
-			results[result.ID] = result
-		case protocol.PartCRL:
-			crls = append(crls, bytes.Clone(data))
-		}
+	for _, a := range r.answers {
+		results[a.result.ID] = a.result
 	}
+	return r.header, results, r.crls
 }
 
 // send seals, processes and opens the response.
