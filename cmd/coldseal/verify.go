@@ -16,6 +16,7 @@ import (
 	"coldseal/protocol"
 	"coldseal/protocol/auditlog"
 	"coldseal/protocol/cose"
+	"coldseal/protocol/media"
 	"coldseal/protocol/pathcheck"
 	"coldseal/protocol/show"
 )
@@ -66,13 +67,13 @@ const (
 	codeReceipt      pathcheck.Code = "receipt"
 )
 
-// fail rejects with an error.
-func (v *verdict) fail(where string, err error) {
-	code := codeInput
+// fail rejects with an error about what was read; code is that of errors of no particular kind.
+func (v *verdict) fail(code pathcheck.Code, where string, err error) {
 	for _, known := range []struct {
 		err  error
 		code pathcheck.Code
-	}{{auditlog.ErrCheckpoint, codeCheckpoint}, {auditlog.ErrProof, codeProof}, {cose.ErrSignature, pathcheck.Signature}, {cose.ErrNotCanonical, pathcheck.Form}} {
+	}{{auditlog.ErrCheckpoint, codeCheckpoint}, {auditlog.ErrProof, codeProof}, {cose.ErrSignature, pathcheck.Signature},
+		{media.ErrSealed, pathcheck.Code(protocol.CodeBadSeal)}} {
 		if errors.Is(err, known.err) {
 			code = known.code
 			break
@@ -97,7 +98,7 @@ func verifyVerb(use, short, long string, decide func(c *cobra.Command) verificat
 			if code, _ := cli.Judge(err); code == cli.ExitUsage {
 				return err
 			}
-			v.fail("", err)
+			v.fail(codeInput, "", err)
 		}
 		if v.Accept = len(v.Reasons) == 0; !v.Accept {
 			v.Facts = nil

@@ -8,6 +8,7 @@ import (
 	"coldseal/cmd/internal/cli"
 	"coldseal/protocol"
 	"coldseal/protocol/auditlog"
+	"coldseal/protocol/pathcheck"
 	"coldseal/protocol/show"
 )
 
@@ -34,7 +35,7 @@ func verifyCheckpointCommand() *cobra.Command {
 				}
 				checkpoint, err := auditlog.OpenCheckpoint(data, auditlog.Origin(w.digest), logKey)
 				if err != nil {
-					v.fail("", err)
+					v.fail(pathcheck.Form, "", err)
 					return nil
 				}
 				v.Facts = checkpointFacts(checkpoint)
@@ -59,10 +60,13 @@ func verifyProofCommand() *cobra.Command {
 				}
 				proved, err := auditlog.OpenInclusionProof(data, digest)
 				if err != nil {
-					v.fail("", err)
+					v.fail(pathcheck.Form, "", err)
 					return nil
 				}
 				v.Facts = append(show.Leaf(uint64(proved.Index), proved.Leaf), checkpointFacts(proved.Checkpoint)...)
+				if proved.Body != nil {
+					v.Facts = append(v.Facts, show.Row{Name: "body in proof", Value: fmt.Sprintf("%x", proved.Body)})
+				}
 				return nil
 			}
 		})

@@ -94,7 +94,7 @@ func (r *responseCheck) run(spool protocol.Spool, agent string) error {
 	}
 	r.header = response.Header
 	if err := r.begin(); err != nil {
-		r.v.fail("", err)
+		r.v.fail(pathcheck.Form, "", err)
 		return nil
 	}
 	for {
@@ -103,7 +103,7 @@ func (r *responseCheck) run(spool protocol.Spool, agent string) error {
 			break
 		}
 		if err != nil {
-			r.v.fail("", err)
+			r.v.fail(pathcheck.Form, "", err)
 			return nil
 		}
 		switch part {
@@ -111,7 +111,7 @@ func (r *responseCheck) run(spool protocol.Spool, agent string) error {
 			r.answer(data)
 		case protocol.PartLeaf:
 			if err := r.leaf(data); err != nil {
-				r.v.fail("", err) // what follows it proves nothing
+				r.v.fail(pathcheck.Form, "", err) // what follows it proves nothing
 				return nil
 			}
 		case protocol.PartCRL:
@@ -152,7 +152,7 @@ func (r *responseCheck) answer(data []byte) {
 	r.answers++
 	a, result, err := protocol.ParseAnswer(data)
 	if err != nil {
-		r.v.fail(fmt.Sprintf("answer %d: ", r.answers), err)
+		r.v.fail(pathcheck.Form, fmt.Sprintf("answer %d: ", r.answers), err)
 		return
 	}
 	r.outcomes[result.Outcome]++
@@ -293,7 +293,7 @@ func (r *responseCheck) crl(der []byte) {
 
 func (r *responseCheck) end() {
 	if err := r.extension.Done(r.checkpoint); err != nil {
-		r.v.fail("", err)
+		r.v.fail(pathcheck.Form, "", err)
 	}
 	for _, want := range r.expected {
 		r.v.reject(pathcheck.Reason{Code: codeAnswer, Words: fmt.Sprintf("answer %d: leaf %d of the log is not there", want.answer, want.index)})

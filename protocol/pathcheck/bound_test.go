@@ -147,6 +147,23 @@ func TestCRLAlone(t *testing.T) {
 	}
 }
 
+// TestWords keeps what is said about hostile input short.
+func TestWords(t *testing.T) {
+	w := newWorld(t)
+	w.leaf.serial = bytes.Repeat([]byte{0x7f}, 50_000)
+	for range 1000 {
+		w.leaf.exts = append(w.leaf.exts, ext{unknownOID, isTrue, nil})
+	}
+	reasons := Chain(w.input()).Reasons
+	total := 0
+	for _, r := range reasons {
+		total += len(r.Words)
+	}
+	if len(reasons) != maxProblems || total > 4096 {
+		t.Errorf("%d reasons of %d octets", len(reasons), total)
+	}
+}
+
 // TestCut cuts and flips every octet of a certificate and a CRL: none of it is accepted, nothing panics.
 func TestCut(t *testing.T) {
 	w := newWorld(t)

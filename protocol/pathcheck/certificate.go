@@ -60,7 +60,8 @@ func (c *certificate) selfIssued() bool    { return bytes.Equal(c.issuer, c.subj
 
 // refuse makes a reason about this certificate.
 func (c *certificate) refuse(code Code, format string, args ...any) Reason {
-	return refuse(code, "%s (serial %x): %s", c.name, c.serial, fmt.Sprintf(format, args...))
+	serial := c.serial[:min(len(c.serial), 21)] // a longer one is a problem of its own
+	return refuse(code, "%s (serial %x): %s", c.name, serial, fmt.Sprintf(format, args...))
 }
 
 // maxProblems bounds what one certificate can make a result grow to.

@@ -191,7 +191,7 @@ func (c *crl) parseIssuingPoint(value cryptobyte.String) bool {
 	var name, reasons, flag cryptobyte.String
 	var hasName, hasReasons, indirect, attributes bool
 	list, ok := one(value, tag.SEQUENCE)
-	if !ok || !list.ReadOptionalASN1(&name, &hasName, explicit(0)) {
+	if !ok || list.Empty() || !list.ReadOptionalASN1(&name, &hasName, explicit(0)) {
 		return false
 	}
 	readFlag := func(n uint8, present *bool) bool {

@@ -173,6 +173,9 @@ var crlCases = []judged{
 	{name: "CRL: point relative to the issuer", change: func(t *testing.T, w *world) {
 		w.issuingCRL.exts = append(w.issuingCRL.exts, issuingPoint(wrap(explicit(0), wrap(explicit(1), sequence([]byte("\x06\x03\x55\x04\x03"), wrap(tag.UTF8String, []byte("1")))))))
 	}, want: []Code{CRLScope}},
+	{name: "CRL: empty scope", change: func(t *testing.T, w *world) {
+		w.issuingCRL.exts = append(w.issuingCRL.exts, issuingPoint())
+	}, want: []Code{NoCRL, CRLForm}, why: whyLax},
 	{name: "CRL: flag written out as false", change: func(t *testing.T, w *world) {
 		w.issuingCRL.exts = append(w.issuingCRL.exts, issuingPoint(wrap(implicit(1), []byte{0})))
 	}, want: []Code{NoCRL, CRLForm}, why: whyLax},
