@@ -58,7 +58,7 @@ type crlCount struct {
 	number    uint64
 }
 
-type profileCount struct{ issued, approved, byKey, unread uint64 }
+type profileCount struct{ issued, approved, byOrder, byKey, unread uint64 }
 
 func newAuditor() *auditor {
 	return &auditor{approvers: map[protocol.Digest]*certified{}, holders: map[string]*certified{}, pending: map[string]announced{},
@@ -221,6 +221,7 @@ func (a *auditor) decide(r *replay, e *entry, raw []byte, approvals []given) {
 		a.find(e, "request %s is for another appliance", id)
 	}
 	if req.Kind.IsOrder() {
+		a.profile(req.Profile).byOrder++
 		return
 	}
 	c, refusal := req.Issuance()
@@ -325,7 +326,7 @@ func (a *auditor) report(r *replay) show.Sheet {
 	for _, name := range slices.Sorted(maps.Keys(a.profiles)) {
 		p := a.profiles[name]
 		profiles = append(profiles, show.Sheet{{Name: "profile", Value: name}, {Name: "issued", Value: p.issued}, {Name: "approved", Value: p.approved},
-			{Name: "by key alone", Value: p.byKey}, {Name: "erased", Value: p.unread}})
+			{Name: "by order", Value: p.byOrder}, {Name: "by key alone", Value: p.byKey}, {Name: "erased", Value: p.unread}})
 	}
 	unfinished := []string{}
 	for _, key := range slices.Sorted(maps.Keys(a.pending)) {

@@ -78,17 +78,16 @@ func fileDigest(d protocol.Digest) show.Row {
 	return show.Row{Name: "file", Value: d.String(), Groups: d.Groups()}
 }
 
-// first shows the first that succeeds; if none does, the error is that of the one that it most resembles.
+// first shows the first that succeeds. If none does, the error is that of the last: it is the one to be told about.
 func (in *inspection) first(data []byte, attempts ...func() (show.Sheet, error)) error {
 	var failed error
 	for _, attempt := range attempts {
-		s, err := attempt()
-		if err == nil {
+		var s show.Sheet
+		if s, failed = attempt(); failed == nil {
 			return in.emit(append(s, fileDigest(protocol.DigestOf(data))))
 		}
-		failed = errors.Join(failed, err)
 	}
-	return fmt.Errorf("inspect: it looks like something we know, but: %w", failed)
+	return fmt.Errorf("inspect: it is not one of the messages that we know, whole; of what it looks like most: %w", failed)
 }
 
 func (in *inspection) der(data []byte) error {
@@ -136,8 +135,8 @@ func (in *inspection) pem(data []byte) error {
 
 func (in *inspection) signed(data []byte) error {
 	return in.first(data,
-		func() (show.Sheet, error) { return show.Approval(data, in.known, in.full) },
-		func() (show.Sheet, error) { return show.Receipt(data, in.known) })
+		func() (show.Sheet, error) { return show.Receipt(data, in.known) },
+		func() (show.Sheet, error) { return show.Approval(data, in.known, in.full) })
 }
 
 func (in *inspection) introduction(data []byte) error {
@@ -160,6 +159,7 @@ func (in *inspection) mapping(data []byte) error {
 			return show.Genesis(data, protocol.DigestOf(data))
 		},
 		func() (show.Sheet, error) { return policyOrRoster(data) },
+		func() (show.Sheet, error) { return show.Proof(data) },
 		func() (show.Sheet, error) { return show.Request(data) })
 }
 
@@ -185,10 +185,11 @@ func sequenceHead(f source, size int64) ([]byte, bool) {
 func (in *inspection) sequence(f source, size int64, head []byte) error {
 	reader := func() io.Reader { return io.NewSectionReader(f, 0, size) }
 	if bytes.HasPrefix(head, []byte("coldseal/")) {
-		return in.one(head, func() (show.Sheet, error) {
-			s, err := show.Checkpoint(head)
-			return append(show.Sheet{{Name: "type", Value: "log"}, {Name: "next", Value: "coldseal log verify --log FILE --digest DIGEST"}}, s[min(1, len(s)):]...), err
-		})
+		s, err := show.Checkpoint(head)
+		if err != nil {
+			return err
+		}
+		return in.emit(append(show.Sheet{{Name: "type", Value: "log"}, {Name: "next", Value: "coldseal log verify --log FILE --digest DIGEST"}}, s[1:]...))
 	}
 	h := sha256.New()
 	if _, err := io.Copy(h, reader()); err != nil {

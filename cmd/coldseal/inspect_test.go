@@ -151,7 +151,7 @@ func TestInspectRefuses(t *testing.T) {
 		{"inspect @cut --key @receiver.key", 7, "not intact"},
 		{"inspect @sealed --key @receiver.key", 1, "no file that crosses the gap"},
 		{"inspect @junk", 1, "no file that crosses the gap"},
-		{"inspect @map", 1, "looks like something we know"},
+		{"inspect @map", 1, "not one of the messages"},
 		{"inspect @empty", 1, "empty"},
 		{"inspect @absent", 3, "absent"},
 		{"inspect @", 1, "not a regular file"},

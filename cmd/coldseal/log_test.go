@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"fmt"
 	"math/big"
 	"slices"
 	"strings"
@@ -214,10 +215,22 @@ func TestLog(t *testing.T) {
 	if l.json(asJSON, &j); j.Entries != l.edge.Size() || j.Root != root.String() || !j.Verified || j.Erased != 0 {
 		t.Errorf("verify printed %s", asJSON)
 	}
-	l.ok("log prove --log @log --digest $DIGEST --index 5 --out @proof")
-	for index := range len(l.leaves) {
-		out := l.path("proof" + string(rune('a'+index)))
-		l.ok("log prove --log @log --digest $DIGEST --out "+out+" --index", big.NewInt(int64(index)).String())
+	for index := range l.leaves {
+		l.ok("log prove --log @log --digest $DIGEST --body --out @proof"+fmt.Sprint(index)+" --index", fmt.Sprint(index))
+		p, err := auditlog.OpenInclusionProof(l.read("proof"+fmt.Sprint(index)), l.digest)
+		if err != nil || p.Index != int64(index) || !bytes.Equal(must[[]byte](t)(p.Leaf.Encode()), l.leaves[index]) || !bytes.Equal(p.Body, l.bodies[index][min(16, len(l.bodies[index])):]) {
+			t.Errorf("proof of %d: %+v, %v", index, p, err)
+		}
+	}
+	l.ok("log prove --log @log --digest $DIGEST --index 6 --out @proof")
+	if p, err := auditlog.OpenInclusionProof(l.read("proof"), l.digest); err != nil || p.Body != nil {
+		t.Errorf("a proof without a body: %+v, %v", p, err)
+	}
+	if stdout, _ := l.ok("inspect @proof"); !strings.Contains(stdout, "type           proof") || !strings.Contains(stdout, "NOT VERIFIED") || !strings.Contains(stdout, "issued") {
+		t.Errorf("inspect shows a proof as\n%s", stdout)
+	}
+	if stdout, _ := l.ok("inspect @log"); !strings.Contains(stdout, "type           log") || strings.Contains(stdout, "file ") {
+		t.Errorf("inspect shows a log as\n%s", stdout)
 	}
 	l.fails([]failure{
 		{"log prove --log @log --digest $DIGEST --index 999 --out @x", 3, "entries"},

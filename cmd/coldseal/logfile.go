@@ -14,12 +14,7 @@ import (
 // An exported log (coldseal-appliance log export) is a CBOR sequence of byte strings: the newest checkpoint, then for
 // each leaf from 0 on the leaf and its salted body, salt ‖ body, which is empty where there is none or it was erased.
 
-const (
-	saltSize = 16
-
-	// maxBody bounds a salted body: the intents of a group hold its requests and its approvals, and digests beside them.
-	maxBody = 2*protocol.MaxGroupBytes + protocol.MaxGroupApprovals*protocol.MaxApproval
-)
+const saltSize = 16
 
 // entry is one leaf of an exported log with what lies beside it.
 type entry struct {
@@ -34,7 +29,7 @@ type entry struct {
 // are those under the signed checkpoint shows at the end.
 type replay struct {
 	typed   protocol.Digest // genesis digest
-	genesis []byte          // where the body of leaf 0 was erased
+	genesis []byte          // of leaf 0; given beforehand where its body was erased
 	tell    *cli.Progress   // may be nil
 
 	note       []byte
@@ -91,7 +86,7 @@ func (r *replay) next(b *bufio.Reader, index uint64) (*entry, error) {
 	if (e.leaf.Kind == auditlog.Genesis) != (index == 0) {
 		return nil, fmt.Errorf("a %s leaf has no place here", e.leaf.Kind)
 	}
-	salted, err := protocol.ReadString(b, maxBody)
+	salted, err := protocol.ReadString(b, auditlog.MaxBody)
 	if err != nil {
 		return nil, fmt.Errorf("read body: %w", cutShort(err))
 	}
@@ -146,18 +141,17 @@ func (r *replay) take(e *entry, each func(*replay, *entry) error) error {
 
 // begin opens the genesis and, with the log key in it, the checkpoint.
 func (r *replay) begin(e *entry) error {
-	genesis := r.genesis
 	if e.body != nil {
-		genesis = e.body
+		r.genesis = e.body
 	}
-	if genesis == nil {
+	if r.genesis == nil {
 		return errors.New("the genesis was erased from the log: give it with --genesis or --introduction")
 	}
-	g, err := protocol.ParseGenesis(genesis, r.typed)
+	g, err := protocol.ParseGenesis(r.genesis, r.typed)
 	if err != nil {
 		return err
 	}
-	if r.state, err = auditlog.NewState(genesis, r.typed); err != nil {
+	if r.state, err = auditlog.NewState(r.genesis, r.typed); err != nil {
 		return err
 	}
 	key, err := g.LogKey()

@@ -46,9 +46,6 @@ func (l *logFlags) prove(c *cobra.Command, index uint64, withBody bool) ([]byte,
 	p := auditlog.InclusionProof{Index: index}
 	appender := auditlog.NewAppender(auditlog.Range{})
 	r, err := l.replay(c, func(_ *replay, e *entry) error {
-		if e.index == 0 {
-			p.Genesis = e.body
-		}
 		if e.index == index {
 			p.Leaf = e.raw
 			if withBody && e.body != nil {
@@ -57,21 +54,15 @@ func (l *logFlags) prove(c *cobra.Command, index uint64, withBody bool) ([]byte,
 		}
 		return hashes.put(appender.Append(e.raw))
 	})
-	if err != nil {
-		return nil, errors.Join(err, hashes.Close())
+	if err == nil && p.Leaf == nil {
+		err = cli.Fail(cli.ExitNotFound, "", "the log has %d entries, from 0 on", r.edge.Size())
 	}
-	if p.Leaf == nil {
-		return nil, errors.Join(cli.Fail(cli.ExitNotFound, "", "the log has %d entries, from 0 on", r.edge.Size()), hashes.Close())
+	if err == nil {
+		p.Checkpoint, p.Genesis = r.note, r.genesis
+		p.Proof, err = auditlog.ProveInclusion(r.checkpoint.Size, int64(index), hashes)
 	}
-	if p.Genesis == nil {
-		p.Genesis = r.genesis
-	}
-	p.Checkpoint = r.note
-	if p.Proof, err = auditlog.ProveInclusion(r.checkpoint.Size, int64(index), hashes); err != nil {
-		return nil, errors.Join(err, hashes.Close())
-	}
-	if err := hashes.Close(); err != nil {
-		return nil, fmt.Errorf("close hashes: %w", err)
+	if err := errors.Join(err, hashes.Close()); err != nil {
+		return nil, err
 	}
 	data, err := p.Encode()
 	if err != nil {

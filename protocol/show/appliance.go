@@ -7,6 +7,7 @@ import (
 
 	"coldseal/protocol"
 	"coldseal/protocol/auditlog"
+	"coldseal/protocol/cose"
 )
 
 // Party shows the record of an agent or a station.
@@ -167,5 +168,26 @@ func Checkpoint(note []byte) (Sheet, error) {
 	s := Sheet{{Name: "type", Value: "checkpoint"}, {Name: "origin", Value: lines[0]}, {Name: "size", Value: lines[1]}, {Name: "root", Value: lines[2]}}
 	s.list("signatures", strings.Split(strings.TrimSuffix(signatures, "\n"), "\n"))
 	s.add("signature", "NOT VERIFIED: coldseal verify checkpoint does that")
+	return s, nil
+}
+
+// Proof shows an inclusion proof, unverified.
+func Proof(raw []byte) (Sheet, error) {
+	if len(raw) > auditlog.MaxInclusionProof {
+		return nil, fmt.Errorf("proof of %d bytes, at most %d", len(raw), auditlog.MaxInclusionProof)
+	}
+	var p auditlog.InclusionProof
+	if err := cose.Unmarshal(raw, &p); err != nil {
+		return nil, fmt.Errorf("show proof: %w", err)
+	}
+	l, err := auditlog.ParseLeaf(p.Leaf)
+	if err != nil {
+		return nil, fmt.Errorf("show proof: %w", err)
+	}
+	s := append(Sheet{{Name: "type", Value: "proof"}}, Leaf(p.Index, l)...)
+	s.add("with body", len(p.Salted) > 0)
+	s.add("genesis", protocol.DigestOf(p.Genesis).String())
+	s.below("checkpoint", nil, orReason(Checkpoint(p.Checkpoint)))
+	s.add("signature", "NOT VERIFIED: coldseal verify proof does that")
 	return s, nil
 }

@@ -488,6 +488,7 @@ func FuzzShow(f *testing.F) {
 		try(Introduction(data, typed))
 		try(Result(data))
 		try(Checkpoint(data))
+		try(Proof(data))
 		try(Certificate(data))
 		try(CRL(data, true))
 		try(PublicKey(data))
