@@ -1,0 +1,89 @@
+package coldseal
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// TestScript plays the journeys in testdata/script with the real programs: each is a short story of what people do and
+// see. They all begin where testdata/begin.txt ends, with an appliance, its officers, an agent and two approvers.
+func TestScript(t *testing.T) {
+	home := t.TempDir()
+	bin, begun := filepath.Join(home, "bin"), filepath.Join(home, "begun")
+	build := exec.Command("go", "build", "-o", bin+"/", "./cmd/...")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	csrs, err := filepath.Abs("testdata/csr")
+	if err != nil {
+		t.Fatal(err)
+	}
+	outset := func(env *testscript.Env) {
+		env.Setenv("PATH", bin+string(os.PathListSeparator)+env.Getenv("PATH"))
+		env.Setenv("CSR", csrs)
+	}
+	params := testscript.Params{Cmds: commands(), Condition: condition}
+
+	first := params
+	first.Files = []string{"testdata/begin.txt"}
+	first.Setup = func(env *testscript.Env) error {
+		outset(env)
+		env.Defer(func() {
+			if err := copyTree(env.WorkDir, begun); err != nil {
+				t.Error(err)
+			}
+		})
+		return nil
+	}
+	testscript.RunT(at(t), first)
+	if t.Failed() {
+		return
+	}
+	digest, err := os.ReadFile(filepath.Join(begun, "digest"))
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	params.Dir = "testdata/script"
+	params.Setup = func(env *testscript.Env) error {
+		outset(env)
+		typed := strings.TrimSpace(string(digest))
+		env.Setenv("DIGEST", typed)
+		env.Setenv("STICK", "stick/coldseal/"+typed[:8])
+		return copyTree(begun, env.WorkDir)
+	}
+	testscript.Run(t, params)
+}
+
+// copyTree copies files as they are, with the holes that databases have.
+func copyTree(from, to string) error {
+	if out, err := exec.Command("cp", "-a", from+"/.", to).CombinedOutput(); err != nil {
+		return fmt.Errorf("copy %s to %s: %w: %s", from, to, err, out)
+	}
+	return nil
+}
+
+func condition(name string) (bool, error) {
+	if name == "root" {
+		return os.Getuid() == 0, nil
+	}
+	return false, fmt.Errorf("unknown condition %q", name)
+}
+
+// here runs a script within the test that asks for it, so that choosing scripts by -run does not leave it out.
+type here struct{ *testing.T }
+
+func at(t *testing.T) testscript.T { return here{t} }
+
+func (h here) Run(_ string, f func(testscript.T)) { f(h) }
+
+func (h here) Parallel() {}
+
+func (h here) Verbose() bool { return testing.Verbose() }
