@@ -45,10 +45,10 @@ func (v *view) issuance(p *prepared, w *Wish) (protocol.Issuance, error) {
 	p.asked.NotBefore, p.asked.NotAfter = w.NotBefore, w.NotAfter
 	if len(content.Scopes) != 0 {
 		extension, err := protocol.ApproverScope{Person: w.Subject, Scopes: content.Scopes}.Encode()
-		if err != nil {
+		if err != nil && !w.Unchecked {
 			return content, &Error{Kind: ErrInput, What: "scopes", Err: err, Hint: "a scope is a profile and a body, such as it-workstation=it/058091"}
 		}
-		p.asked.Scope = protocol.DigestOf(extension)
+		p.asked.Scope = protocol.DigestOf(extension) // of nothing, if it cannot be made: then no certificate agrees
 	}
 	if p.req.ProfileDigest.IsZero() { // unchecked, and no such profile is known
 		p.req.ProfileDigest = protocol.DigestOf([]byte(w.Profile))
