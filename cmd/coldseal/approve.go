@@ -268,7 +268,11 @@ func (a *approving) question(n int, who string) string {
 	for i, s := range a.stmts {
 		stating += cmp.Or(map[bool]string{true: ", stating "}[i == 0], " and ") + s.String()
 	}
-	return show.Text(fmt.Sprintf("Approve %d requests as %s%s?", n, who, stating))
+	requests := fmt.Sprintf("%d requests", n)
+	if n == 1 {
+		requests = "this request"
+	}
+	return show.Text(fmt.Sprintf("Approve %s as %s%s?", requests, who, stating))
 }
 
 // signed is an approval with what it covers.

@@ -11,8 +11,8 @@ import (
 	"coldseal/protocol/auditlog"
 )
 
-// An exported log (coldseal-appliance log export) is a CBOR sequence of byte strings: the newest checkpoint, then for
-// each leaf from 0 on the leaf and its salted body, salt ‖ body, which is empty where there is none or it was erased.
+// An exported log (coldseal-appliance log export; log.md) is a CBOR sequence of byte strings: the newest checkpoint, then
+// for each leaf from 0 on the leaf and its salted body, salt ‖ body, which is empty where there is none or it was erased.
 
 const saltSize = 16
 

@@ -176,3 +176,18 @@ func TestFiles(t *testing.T) {
 		t.Errorf("ReadInput of stdin = %q, %v", data, err)
 	}
 }
+
+func TestProgress(t *testing.T) {
+	var b bytes.Buffer
+	p := NewProgress(&b, "items", 10)
+	for n := range uint64(10) {
+		p.At(n)
+	}
+	if b.Len() != 0 {
+		t.Errorf("less than ten seconds printed %q", b.String())
+	}
+	p.Done(10)
+	if got := b.String(); !strings.HasPrefix(got, `{"schema":1,"progress":"items","done":10,"total":10,"per_second":`) || !strings.HasSuffix(got, `"seconds_left":0}`+"\n") {
+		t.Errorf("the end printed %q", got)
+	}
+}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -106,7 +108,7 @@ func (s *Secret) ask(what string) ([]byte, error) {
 	if _, err := fmt.Fprintf(tty, "%s: ", what); err != nil {
 		return nil, fmt.Errorf("ask for the %s: %w", s.what, err)
 	}
-	secret, err := term.ReadPassword(int(tty.Fd()))
+	secret, err := readUnseen(tty)
 	if err != nil {
 		return nil, fmt.Errorf("ask for the %s: %w", s.what, err)
 	}
@@ -114,6 +116,28 @@ func (s *Secret) ask(what string) ([]byte, error) {
 		return nil, fmt.Errorf("ask for the %s: %w", s.what, err)
 	}
 	return s.check(secret)
+}
+
+// readUnseen reads a line without showing it. Whoever interrupts gets the terminal back as it was.
+func readUnseen(tty *os.File) ([]byte, error) {
+	before, err := term.GetState(int(tty.Fd()))
+	if err != nil {
+		return nil, err
+	}
+	interrupted := make(chan os.Signal, 1)
+	signal.Notify(interrupted, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(interrupted)
+	done := make(chan struct{})
+	defer close(done)
+	go func() {
+		select {
+		case <-interrupted:
+			_ = term.Restore(int(tty.Fd()), before) // the program ends either way
+			os.Exit(ExitFailure)
+		case <-done:
+		}
+	}()
+	return term.ReadPassword(int(tty.Fd()))
 }
 
 // Confirm asks a question at the terminal; only "yes", typed out, is yes. With yes already given nothing is asked.
