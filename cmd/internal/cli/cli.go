@@ -88,6 +88,7 @@ func Main(root *cobra.Command) {
 // Run runs a program and returns its exit code. Whatever fails before a command begins is the command line's fault.
 func Run(root *cobra.Command, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	began := false
+	dress(root)
 	prepare(root, &began)
 	root.SilenceErrors, root.SilenceUsage = true, true
 	if root.Version == "" {
@@ -141,6 +142,24 @@ func Judge(err error) (code int, hint string) {
 	return code, hint
 }
 
+// dress gives what cobra adds the words of our own commands, and says no usage of a command that only has others below.
+func dress(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	root.SetUsageTemplate(strings.Replace(root.UsageTemplate(), "{{if .Runnable}}", "{{if and .Runnable (not .HasAvailableSubCommands)}}", 1))
+	for _, c := range root.Commands() {
+		switch c.Name() {
+		case "help":
+			c.Short = "show how a command is used"
+		case "completion":
+			c.Short = "write the script by which a shell completes commands"
+			for _, shell := range c.Commands() {
+				shell.Short = "write the script for " + shell.Name()
+			}
+		}
+	}
+}
+
 // prepare marks when a command begins, and makes a command that only has others below it say so when none is named.
 func prepare(c *cobra.Command, began *bool) {
 	for _, child := range c.Commands() {
@@ -174,10 +193,17 @@ func group(c *cobra.Command, args []string) error {
 	return Usage("%s: which command? there is %s", c.CommandPath(), strings.Join(names, ", "))
 }
 
+// version is what the program was built from: a release, or a revision.
 func version() string {
 	info, ok := debug.ReadBuildInfo()
-	if !ok || info.Main.Version == "" {
-		return "(devel)"
+	if !ok {
+		return "unknown"
 	}
-	return info.Main.Version
+	text := info.Main.Version
+	for _, setting := range info.Settings {
+		if setting.Key == "vcs.revision" || setting.Key == "vcs.modified" && setting.Value == "true" {
+			text += " " + setting.Key[len("vcs."):] + " " + setting.Value
+		}
+	}
+	return text
 }

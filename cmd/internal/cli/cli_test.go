@@ -142,7 +142,7 @@ func TestDigestFlag(t *testing.T) {
 }
 
 func TestMan(t *testing.T) {
-	dir := t.TempDir()
+	dir := filepath.Join(t.TempDir(), "man")
 	if code := Run(program(nil), []string{"man", "--dir", dir}, nil, new(bytes.Buffer), new(bytes.Buffer)); code != 0 {
 		t.Fatalf("exit %d", code)
 	}
@@ -165,6 +165,9 @@ func TestFiles(t *testing.T) {
 	}
 	if err := WriteOutput(name, nil, []byte("two"), true); err == nil {
 		t.Error("another content replaced the file")
+	}
+	if code, _ := Judge(WriteOutput(filepath.Join(name+"-absent", "out"), nil, nil, false)); code != ExitNotFound {
+		t.Errorf("a folder that is not there: exit %d", code)
 	}
 	if data, err := ReadInput(name, nil, 3); err != nil || string(data) != "one" {
 		t.Errorf("ReadInput = %q, %v", data, err)

@@ -3,9 +3,12 @@ package cli
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"unicode/utf16"
 	"unicode/utf8"
 
@@ -87,6 +90,9 @@ func WriteOutput(name string, stdout io.Writer, data []byte, private bool) error
 	}
 	if name == "-" {
 		return fill(stdout)
+	}
+	if _, err := os.Stat(filepath.Dir(name)); errors.Is(err, fs.ErrNotExist) {
+		return Fail(ExitNotFound, "make the folder first", "write %s: %w", name, err)
 	}
 	return media.WriteFile(name, media.WriteOptions{Private: private}, fill)
 }

@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -17,11 +18,14 @@ func ManCommand() *cobra.Command {
 	var dir string
 	c := &cobra.Command{
 		Use:   "man --dir DIR",
-		Short: "Write man pages",
+		Short: "write man pages",
 		Args:  cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if dir == "" {
 				return Usage("--dir says where the pages go")
+			}
+			if err := os.MkdirAll(dir, 0o755); err != nil {
+				return fmt.Errorf("make folder for man pages: %w", err)
 			}
 			return writeMan(c.Root(), dir)
 		},
@@ -53,8 +57,12 @@ func writeMan(c *cobra.Command, dir string) error {
 // manPage writes man(7). It has no date, so that the same program has the same pages.
 func manPage(c *cobra.Command) []byte {
 	name := strings.ReplaceAll(c.CommandPath(), " ", "-")
+	usage := c.UseLine()
+	if c.HasAvailableSubCommands() {
+		usage = c.CommandPath() + " COMMAND"
+	}
 	var b strings.Builder
-	fmt.Fprintf(&b, ".TH %q 1 \"\" \"coldseal\" \"coldseal\"\n.SH NAME\n%s \\- %s\n.SH SYNOPSIS\n.B %s\n", strings.ToUpper(name), roff(name), roff(c.Short), roff(c.UseLine()))
+	fmt.Fprintf(&b, ".TH %q 1 \"\" \"coldseal\" \"coldseal\"\n.SH NAME\n%s \\- %s\n.SH SYNOPSIS\n.B %s\n", strings.ToUpper(name), roff(name), roff(c.Short), roff(usage))
 	if c.Long != "" {
 		fmt.Fprintf(&b, ".SH DESCRIPTION\n.nf\n%s\n.fi\n", roff(c.Long))
 	}

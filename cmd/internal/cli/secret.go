@@ -27,11 +27,12 @@ type Secret struct {
 // for it, such as "passphrase of the key".
 func AddSecret(c *cobra.Command, name, what string, mayBeNone bool) *Secret {
 	s := &Secret{name: name, what: what}
-	c.Flags().StringVar(&s.file, name+"-file", "", "read the "+name+" from this `file`")
-	c.Flags().IntVar(&s.descriptor, name+"-fd", -1, "read the "+name+" from this file `descriptor`")
+	c.Flags().StringVar(&s.file, name+"-file", "", "read the "+what+" from this `file`")
+	c.Flags().IntVar(&s.descriptor, name+"-fd", -1, "read the "+what+" from this file `descriptor`")
+	c.Flags().Lookup(name + "-fd").DefValue = "0" // so that help does not offer -1 as a descriptor
 	names := []string{name + "-file", name + "-fd"}
 	if mayBeNone {
-		c.Flags().BoolVar(&s.none, "no-"+name, false, "use no "+name)
+		c.Flags().BoolVar(&s.none, "no-"+name, false, "there is no "+what)
 		names = append(names, "no-"+name)
 	}
 	c.MarkFlagsMutuallyExclusive(names...)
