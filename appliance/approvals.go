@@ -101,9 +101,10 @@ func (e *Engine) openApprovals(tx *store.Tx, g protocol.Group, items []*item, no
 // those that are here may at most be as many as were shown.
 func manifestHolds(a *protocol.Approval, items []*item) bool {
 	var here []protocol.Request
+	seen := make(map[protocol.Digest]bool, len(a.Entries))
 	for _, it := range items {
-		if _, covers := a.Entry(it.id); covers && it.parsed {
-			here = append(here, it.req)
+		if _, covers := a.Entry(it.id); covers && it.parsed && !seen[it.id] {
+			here, seen[it.id] = append(here, it.req), true
 		}
 	}
 	counts := protocol.ManifestOf(here)

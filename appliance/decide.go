@@ -21,6 +21,9 @@ type reserved struct {
 
 // decide asks what only the ledger knows: may persons' approval be done without, is the name free, is the key new.
 func (r *run) decide(tx *store.Tx, it *item, taken *reserved, now int64) (*protocol.Refusal, error) {
+	if taken.withdrawn[withdrawn(it.id, it.req.Body)] {
+		return protocol.Refuse(protocol.CodeWithdrawn), nil
+	}
 	name := store.NameKey(it.names.Unique)
 	key := protocol.DigestOf(it.csr.SPKI)
 	renews := ""

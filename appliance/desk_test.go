@@ -23,10 +23,11 @@ import (
 type desk struct {
 	*world
 	root, issuing protocol.Digest
-	alp           *person // approves workstations, servers and robots of the unit
-	rao           *person // approves robots of the unit as well
-	suspended     *person // an officer who is
-	narrow        *person // an officer who may make approvers and nothing else
+	alp           *person                     // approves workstations, servers and robots of the unit
+	rao           *person                     // approves robots of the unit as well
+	suspended     *person                     // an officer who is
+	narrow        *person                     // an officer who may make approvers and nothing else
+	requests      map[string]protocol.Request // for workstations, the latest of each name
 }
 
 // robots is a profile for what the library has no example of: two approvers, strict about CSRs, keys vouched for by
@@ -72,7 +73,7 @@ func deskPolicy(t testing.TB) *policy.Policy {
 
 func newDesk(t testing.TB) *desk {
 	t.Helper()
-	d := &desk{world: newWorldUnder(t, time.Date(2026, 11, 21, 9, 0, 0, 0, time.UTC), deskPolicy(t))}
+	d := &desk{world: newWorldUnder(t, time.Date(2026, 11, 21, 9, 0, 0, 0, time.UTC), deskPolicy(t)), requests: map[string]protocol.Request{}}
 	d.root, d.issuing = d.cas()
 	d.enrol()
 	d.alp = d.approver(d.issuing, "it:RSSCRL70A41H501X", scope("it-robot"), scope("it-server"), scope("it-workstation"))
@@ -116,7 +117,9 @@ func (w *world) replacePolicy(next *policy.Policy) protocol.Request {
 // pc is a workstation of the unit, with a key of its own.
 func (d *desk) pc(number string) protocol.Request {
 	d.t.Helper()
-	return d.workstation(d.issuing, unit, number, newKey(d.t))
+	r := d.workstation(d.issuing, unit, number, newKey(d.t))
+	d.requests[r.Subject] = r
+	return r
 }
 
 func (d *desk) robot(number string, key crypto.Signer, change func(*protocol.Issuance)) protocol.Request {
@@ -280,4 +283,54 @@ func (d *desk) takeApprover(p *person, kind protocol.Kind) {
 	if a := d.answer(d.taken(raw, d.officers[0])).of(d.t, raw); a.result.Refusal != nil {
 		d.t.Fatal(a.result.Refusal.Words())
 	}
+}
+
+// made gives the latest request for a workstation with this number; serial gives what was issued to it.
+func (d *desk) made(number string) protocol.Request {
+	d.t.Helper()
+	r, found := d.requests["058091-PC-"+number]
+	if !found {
+		d.t.Fatalf("no workstation %s was asked for", number)
+	}
+	return r
+}
+
+func (d *desk) serial(r protocol.Request) (serial []byte) {
+	d.t.Helper()
+	id := protocol.ID(d.encode(r))
+	if err := d.engine.EachLeaf(0, func(_ uint64, data, salted []byte) error {
+		leaf, err := auditlog.ParseLeaf(data)
+		if err != nil || leaf.Kind != auditlog.Issued {
+			return err
+		}
+		if result, err := protocol.ParseResult(salted[16:]); err == nil && result.ID == id {
+			serial = bytes.Clone(leaf.Serial)
+		}
+		return nil
+	}); err != nil {
+		d.t.Fatal(err)
+	}
+	if serial == nil {
+		d.t.Fatalf("nothing was issued to %s", r.Subject)
+	}
+	return serial
+}
+
+// party orders a change of the agent's record.
+func (d *desk) party(change func(*protocol.Party)) {
+	d.t.Helper()
+	record := d.engine.State().Parties["desk"]
+	p := must[protocol.Party](d.t)(protocol.ParseParty(record))
+	change(&p)
+	d.mustOrder(d.request(protocol.KindAgent, protocol.Enrolment{Replaces: protocol.DigestOf(record), Party: must[[]byte](d.t)(cose.Marshal(p))}))
+}
+
+func (d *desk) limit(bundles, items uint64) {
+	d.t.Helper()
+	d.party(func(p *protocol.Party) { p.BundlesPerDay, p.ItemsPerDay = bundles, items })
+}
+
+func (d *desk) retire() {
+	d.t.Helper()
+	d.party(func(p *protocol.Party) { p.Retired = true })
 }

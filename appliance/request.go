@@ -166,26 +166,22 @@ func (r *run) decideBatch(rec *recorder, b *batch) error {
 		if err := it.recall(rec.tx); err != nil {
 			return err
 		}
-		if it.answered || it.refusal != nil && it.refusal.Open() {
+		if it.answered {
 			continue
 		}
 		if taken.ids[it.id] {
 			it.refusal = protocol.Refuse(protocol.CodeRepeated)
+			continue
 		}
-		taken.ids[it.id] = true
+		if it.refusal == nil && it.profile != nil {
+			var err error
+			if it.refusal, err = r.decide(rec.tx, it, &taken, rec.now); err != nil {
+				return err
+			}
+		}
+		taken.ids[it.id] = it.refusal == nil || !it.refusal.Open()
 		if it.refusal != nil || it.profile == nil {
 			continue // release and withdraw sign nothing
-		}
-		if taken.withdrawn[withdrawn(it.id, it.req.Body)] {
-			it.refusal = protocol.Refuse(protocol.CodeWithdrawn)
-			continue
-		}
-		var err error
-		if it.refusal, err = r.decide(rec.tx, it, &taken, rec.now); err != nil {
-			return err
-		}
-		if it.refusal != nil {
-			continue
 		}
 		tbs := protocol.DigestOf(it.tbs)
 		intents = append(intents, store.Intent{Issuer: it.ca.KeyID, Serial: it.serial, TBS: tbs, Profile: it.req.Profile, NotAfter: it.notAfter})

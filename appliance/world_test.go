@@ -393,6 +393,12 @@ func (w *world) seal(groups ...protocol.Group) []byte {
 
 func (w *world) sealAs(sequence uint64, groups ...protocol.Group) []byte {
 	w.t.Helper()
+	return w.sealBy(w.agent, func(h *protocol.BundleHeader) { h.Sequence = sequence }, groups...)
+}
+
+// sealBy makes a bundle that is what change makes of it, sealed by any key.
+func (w *world) sealBy(key crypto.Signer, change func(*protocol.BundleHeader), groups ...protocol.Group) []byte {
+	w.t.Helper()
 	var rest, out bytes.Buffer
 	var items uint64
 	for _, g := range groups {
@@ -402,10 +408,11 @@ func (w *world) sealAs(sequence uint64, groups ...protocol.Group) []byte {
 		items += uint64(len(g.Items))
 	}
 	h := protocol.BundleHeader{
-		Version: 1, From: "desk", To: w.engine.Appliance(), Sequence: sequence, Created: w.now.Unix(), Expires: w.now.Add(30 * day).Unix(),
+		Version: 1, From: "desk", To: w.engine.Appliance(), Sequence: w.sequence, Created: w.now.Unix(), Expires: w.now.Add(30 * day).Unix(),
 		Items: items, Rest: sha256.Sum256(rest.Bytes()), KnownSize: w.known.size, KnownRoot: w.known.root, Acknowledged: w.acknowledged,
 	}
-	if err := protocol.WriteHeader(&out, h, w.agent); err != nil {
+	change(&h)
+	if err := protocol.WriteHeader(&out, h, key); err != nil {
 		w.t.Fatal(err)
 	}
 	out.Write(rest.Bytes())
