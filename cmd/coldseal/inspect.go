@@ -38,7 +38,7 @@ func inspectCommand() *cobra.Command {
 	in := &inspection{}
 	c := &cobra.Command{
 		Use:   "inspect FILE",
-		Short: "Show any file that crosses the gap, decoded by the code that decides about it",
+		Short: "show any file that crosses the gap, decoded by the code that decides about it",
 		Long: "inspect finds out what FILE is: a request, approval, enrolment, introduction, genesis, receipt, result, checkpoint, policy,\n" +
 			"roster, CSR, certificate, CRL, public key, bundle or response (- is standard input). It verifies signatures of keys that\n" +
 			"--introduction with --digest, or --party, tell it about, and says where it did not. A sealed file needs the receiver's\n" +

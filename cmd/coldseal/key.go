@@ -23,7 +23,7 @@ import (
 func keyCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "key",
-		Short: "Make and use the keys of persons",
+		Short: "make and use the keys of persons",
 		Long:  "A key file is PKCS#8 in PEM, or that inside an age file under a passphrase, which `age -d` opens too.",
 	}
 	c.AddCommand(keyNewCommand(), keyPublicCommand(), keyCSRCommand(), keyPossessCommand())
@@ -35,7 +35,7 @@ func keyNewCommand() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "new --out FILE",
-		Short: "Make a private key, and its public half in FILE.pub",
+		Short: "make a private key, and its public half in FILE.pub",
 		Long:  "new never replaces a file. It prints the fingerprint of the key: the SHA-256 of its SubjectPublicKeyInfo, as hexadecimal\nand as groups of five digits.",
 		Args:  cobra.NoArgs,
 	}
@@ -131,7 +131,7 @@ func keyPublicCommand() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "public --key FILE",
-		Short: "Write the public half of a key, and print its fingerprint",
+		Short: "write the public half of a key, and print its fingerprint",
 		Args:  cobra.NoArgs,
 	}
 	k := addKey(c)
@@ -160,7 +160,7 @@ func keyCSRCommand() *cobra.Command {
 	var out, name string
 	c := &cobra.Command{
 		Use:   "csr --key FILE --out FILE",
-		Short: "Make a certificate request that proves possession of a key",
+		Short: "make a certificate request that proves possession of a key",
 		Long:  "The request asks for nothing: names come from the request that an agent makes of it, the key from here.",
 		Args:  cobra.NoArgs,
 	}
@@ -202,7 +202,7 @@ func keyPossessCommand() *cobra.Command {
 	var out string
 	c := &cobra.Command{
 		Use:   "possess --key FILE --digest DIGEST --out FILE",
-		Short: "Prove to hold the key of an officer in a new roster",
+		Short: "prove to hold the key of an officer in a new roster",
 		Long:  "The officer types the digest of the compiled roster, as coldseal roster compile printed it, and hands the proof to whoever\nmakes the order (coldseal order roster --possession).",
 		Args:  cobra.NoArgs,
 	}

@@ -16,7 +16,7 @@ import (
 const linter = "coldseal-lint"
 
 func lintCommand() *cobra.Command {
-	c := &cobra.Command{Use: "lint", Short: "Look for broken rules in certificates, CRLs and OCSP answers"}
+	c := &cobra.Command{Use: "lint", Short: "look for broken rules in certificates, CRLs and OCSP answers"}
 	for _, target := range []struct{ name, what string }{{"cert", "a certificate"}, {"crl", "a CRL"}, {"ocsp", "an OCSP answer"}} {
 		c.AddCommand(lintTarget(target.name, target.what))
 	}
@@ -28,7 +28,7 @@ func lintTarget(target, what string) *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   target + " FILE",
-		Short: "Look for broken rules in " + what,
+		Short: "look for broken rules in " + what,
 		Long:  "The work is done by " + linter + ", a program of its own beside this one. FILE is DER or PEM, - is standard input.\nExit: 0 no finding, 1 findings or no readable file.",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {

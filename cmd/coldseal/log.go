@@ -17,7 +17,7 @@ import (
 func logCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "log",
-		Short: "Go through an appliance's exported log",
+		Short: "go through an appliance's exported log",
 		Long:  "The log is what coldseal-appliance log export wrote. All that these commands believe is the genesis digest, typed.",
 	}
 	c.AddCommand(logVerifyCommand(), logProveCommand(), logAuditCommand())
@@ -106,7 +106,7 @@ func logVerifyCommand() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "verify --log FILE --digest DIGEST",
-		Short: "Verify a whole log: tree, checkpoint, bodies, counter, and every order decided again",
+		Short: "verify a whole log: tree, checkpoint, bodies, counter, and every order decided again",
 		Long: "verify recomputes the root over all entries and compares it with the signed checkpoint, holds every body that is there\n" +
 			"against its digest, follows the counter, and decides all orders again from the officers of the genesis on.",
 		Args: cobra.NoArgs,

@@ -14,7 +14,7 @@ func main() { cli.Main(rootCommand()) }
 func rootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "coldseal",
-		Short: "Look at, verify, approve and audit what crosses the gap",
+		Short: "look at, verify, approve and audit what crosses the gap",
 		Long: "coldseal shows requests, approvals, bundles, policies and certificates as the appliance reads them, verifies them,\n" +
 			"makes approvers' keys and approvals, compiles policies and rosters, writes orders, and audits the log.",
 	}

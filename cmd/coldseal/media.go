@@ -19,7 +19,7 @@ import (
 func mediaCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "media",
-		Short: "List, read and write the files of a medium",
+		Short: "list, read and write the files of a medium",
 		Long: "MEDIUM is the folder where a stick or disc is mounted, or a folder standing for one. Images of media are not read yet.\n" +
 			"Links are never followed, and what is written is read back.",
 	}
@@ -89,7 +89,7 @@ func mediaListCommand() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "ls MEDIUM",
-		Short: "List the files on a medium that are ours, by what they are",
+		Short: "list the files on a medium that are ours, by what they are",
 		Args:  cobra.ExactArgs(1),
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON, an object a line")
@@ -140,7 +140,7 @@ func mediaGetCommand() *cobra.Command {
 	var out string
 	c := &cobra.Command{
 		Use:   "get MEDIUM NAME --out FILE",
-		Short: "Copy a file from a medium",
+		Short: "copy a file from a medium",
 		Args:  cobra.ExactArgs(2),
 	}
 	c.Flags().StringVar(&out, "out", "", "`file` to write; - is standard output")
@@ -187,7 +187,7 @@ func mediaPutCommand() *cobra.Command {
 	var replace bool
 	c := &cobra.Command{
 		Use:   "put MEDIUM FILE NAME",
-		Short: "Copy a file to a medium, durably",
+		Short: "copy a file to a medium, durably",
 		Long:  "NAME is the place on the medium, such as coldseal/8f3a91c0/to-appliance/desk-0000000007.bundle. A different file of that\nname is replaced with --replace only.",
 		Args:  cobra.ExactArgs(3),
 	}

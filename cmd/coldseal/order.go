@@ -17,13 +17,13 @@ import (
 func orderCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "order",
-		Short: "Write orders about the CA itself, for officers to approve at the console",
+		Short: "write orders about the CA itself, for officers to approve at the console",
 		Long: "An order is a request: it names the appliance, what it changes, and what it replaces. coldseal-appliance console order\n" +
 			"shows it to the officers present, takes their approvals, and carries it out.",
 	}
 	c.AddCommand(orderKinds()...)
 	// The order of words that all other commands have.
-	new := &cobra.Command{Use: "new", Short: "The same, with the verb written out", Hidden: true}
+	new := &cobra.Command{Use: "new", Short: "the same, with the verb written out", Hidden: true}
 	new.AddCommand(orderKinds()...)
 	c.AddCommand(new)
 	return c
@@ -107,7 +107,7 @@ func (o *ordering) write(c *cobra.Command, content any) error {
 
 func orderCreateKey() *cobra.Command {
 	var label, algorithm string
-	c, _ := newOrder(protocol.KindCreateKey, "--label LABEL --algorithm ALGORITHM", "Order a CA key",
+	c, _ := newOrder(protocol.KindCreateKey, "--label LABEL --algorithm ALGORITHM", "order a CA key",
 		"The key is made by the appliance's signer. Its id is what sign-ca and profiles' issuers stand on.",
 		func(*cobra.Command, *ordering) (any, error) {
 			return protocol.CreateKey{Label: label, Algorithm: algorithm}, nil
@@ -119,7 +119,7 @@ func orderCreateKey() *cobra.Command {
 
 func orderSetTime() *cobra.Command {
 	var text string
-	c, _ := newOrder(protocol.KindSetTime, "--time TIME", "Order the appliance's clock to be set",
+	c, _ := newOrder(protocol.KindSetTime, "--time TIME", "order the appliance's clock to be set",
 		"The order counts as made at the time that it names: this machine's clock may be wrong as well.",
 		func(_ *cobra.Command, o *ordering) (any, error) {
 			t, err := time.Parse(time.RFC3339, text)
@@ -135,7 +135,7 @@ func orderSetTime() *cobra.Command {
 
 func orderCRL() *cobra.Command {
 	var issuer, replaces string
-	c, _ := newOrder(protocol.KindCRL, "--issuer CA [--replaces FILE]", "Order a CRL now",
+	c, _ := newOrder(protocol.KindCRL, "--issuer CA [--replaces FILE]", "order a CRL now",
 		"A root's CRL is made by order only. Where there is one, --replaces names it: its file, or its SHA-256.",
 		func(c *cobra.Command, o *ordering) (any, error) {
 			id, err := o.world.ca(issuer)

@@ -12,7 +12,7 @@ import (
 func orderSignCA() *cobra.Command {
 	var profile, key, issuer, from, to string
 	var fields []string
-	c, _ := newOrder(protocol.KindSignCA, "--profile PROFILE --key KEY", "Order a certificate for a CA key",
+	c, _ := newOrder(protocol.KindSignCA, "--profile PROFILE --key KEY", "order a certificate for a CA key",
 		"Without --issuer the key signs itself: a root.",
 		func(_ *cobra.Command, o *ordering) (any, error) {
 			id, err := protocol.ParseDigest(key)

@@ -34,7 +34,7 @@ func digestOf(text string, stdin io.Reader) (protocol.Digest, error) {
 
 func orderPolicy() *cobra.Command {
 	var files []string
-	c, _ := newOrder(protocol.KindPolicy, "--policy FILE…", "Order a new policy",
+	c, _ := newOrder(protocol.KindPolicy, "--policy FILE…", "order a new policy",
 		"The new policy has to keep the laws under the roster that stands. What it changes is written to standard error.",
 		func(c *cobra.Command, o *ordering) (any, error) {
 			if len(files) == 0 {
@@ -57,7 +57,7 @@ func orderPolicy() *cobra.Command {
 func orderRoster() *cobra.Command {
 	var file string
 	var proofs []string
-	c, _ := newOrder(protocol.KindRoster, "--roster FILE [--possession FILE]…", "Order a new roster",
+	c, _ := newOrder(protocol.KindRoster, "--roster FILE [--possession FILE]…", "order a new roster",
 		"It is approved under the old and under the new roster. The holder of each new key proves to have it (coldseal key possess).",
 		func(c *cobra.Command, o *ordering) (any, error) {
 			if file == "" {
@@ -117,7 +117,7 @@ func orderParty(kind protocol.Kind) *cobra.Command {
 	var bodies []string
 	var bundles, items uint64
 	var retire bool
-	c, _ := newOrder(kind, "--party FILE", "Enrol, change or retire "+map[protocol.Kind]string{protocol.KindAgent: "an agent", protocol.KindStation: "a station"}[kind],
+	c, _ := newOrder(kind, "--party FILE", "enrol, change or retire "+map[protocol.Kind]string{protocol.KindAgent: "an agent", protocol.KindStation: "a station"}[kind],
 		"The record is the file that it made of itself. To change or retire one that is enrolled, give --replaces with the record that\nstands: its file, or its digest.",
 		func(c *cobra.Command, o *ordering) (any, error) {
 			if file == "" {

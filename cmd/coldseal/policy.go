@@ -17,7 +17,7 @@ import (
 func policyCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "policy",
-		Short: "Check, compile and compare policies",
+		Short: "check, compile and compare policies",
 		Long:  "A policy is one or more files of YAML; library:NAME stands for a profile that we ship, library:all for all of them, and a\ncompiled policy for itself. One of the files names the policy and its clock_ahead.",
 	}
 	c.AddCommand(policyCheckCommand(), policyCompileCommand(), policyDiffCommand(), policyLibraryCommand())
@@ -121,7 +121,7 @@ func policyCheckCommand() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "check FILE…",
-		Short: "Prove that a policy keeps the laws, or say what breaks them and where",
+		Short: "prove that a policy keeps the laws, or say what breaks them and where",
 		Long:  "check exits with 4 if there is a problem. Without --roster nothing is asked about officers.",
 		Args:  cobra.MinimumNArgs(1),
 	}
@@ -156,7 +156,7 @@ func policyCompileCommand() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "compile FILE… --out FILE",
-		Short: "Check a policy and write it compiled; print its digest",
+		Short: "check a policy and write it compiled; print its digest",
 		Args:  cobra.MinimumNArgs(1),
 	}
 	c.Flags().StringVar(&roster, "roster", "", "the roster that it is to work with, a `file` of YAML or compiled")
@@ -204,7 +204,7 @@ func policyDiffCommand() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "diff OLD NEW",
-		Short: "Say in words what a new policy changes",
+		Short: "say in words what a new policy changes",
 		Long:  "OLD and NEW are a file each; where a policy is several, give --old and --new, each as often as needed. With --introduction\nand --digest the old policy is the one in force.",
 		Args:  cobra.MaximumNArgs(2),
 	}
@@ -267,7 +267,7 @@ func oldPolicy(a *applianceFlags, given bool, files []string, c *cobra.Command) 
 func policyLibraryCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "library [NAME]",
-		Short: "List the profiles that we ship, or print one",
+		Short: "list the profiles that we ship, or print one",
 		Args:  cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			if len(args) == 1 {

@@ -17,7 +17,7 @@ func logProveCommand() *cobra.Command {
 	var withBody bool
 	c := &cobra.Command{
 		Use:   "prove --log FILE --digest DIGEST --index N --out FILE",
-		Short: "Prove one entry to somebody who has the digest and not the log",
+		Short: "prove one entry to somebody who has the digest and not the log",
 		Long:  "prove verifies the whole log first. The proof is checked by coldseal verify proof. It holds the entry itself, which has no\npersonal data; its body is in it with --body only.",
 		Args:  cobra.NoArgs,
 	}

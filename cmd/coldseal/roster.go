@@ -15,7 +15,7 @@ import (
 func rosterCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "roster",
-		Short: "Check, compile and show rosters of officers",
+		Short: "check, compile and show rosters of officers",
 		Long:  "A roster is a file of YAML: officers with their keys, roles and scopes, and how many of which role each kind of order needs.",
 	}
 	c.AddCommand(rosterCheckCommand(), rosterCompileCommand(), rosterShowCommand())
@@ -45,7 +45,7 @@ func rosterCheckCommand() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "check FILE",
-		Short: "Say what would keep a roster from working",
+		Short: "say what would keep a roster from working",
 		Long:  "check exits with 4 if there is a problem. With --policy, rules that officers have to meet are asked about too.",
 		Args:  cobra.ExactArgs(1),
 	}
@@ -81,7 +81,7 @@ func rosterCompileCommand() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "compile FILE --out FILE",
-		Short: "Check a roster and write it compiled; print its digest, which officers type to prove their new keys",
+		Short: "check a roster and write it compiled; print its digest, which officers type to prove their new keys",
 		Args:  cobra.ExactArgs(1),
 	}
 	c.Flags().StringArrayVar(&policies, "policy", nil, "a `file` of the policy that it is to work with; may be repeated")
@@ -111,7 +111,7 @@ func rosterShowCommand() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "show FILE",
-		Short: "Show a roster, of YAML or compiled, with the fingerprints of its keys",
+		Short: "show a roster, of YAML or compiled, with the fingerprints of its keys",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			r, err := loadRoster(args[0])
