@@ -10,7 +10,7 @@ LDFLAGS  := -s -w -X main.built=$(BUILT)
 FUZZTIME ?= 60s
 DEBS     := gcc libc6-dev openssl gnutls-bin libnss3-tools strace python3-cbor2 python3-cryptography
 
-.PHONY: build run test deps check fuzz bench clean
+.PHONY: build run test deps check fuzz bench man clean
 
 build: ## all programs, static
 	@mkdir -p $(BIN)
@@ -46,6 +46,10 @@ fuzz: ## each decoder for FUZZTIME
 
 bench: build ## one JSON object a line
 	@$(GO) run ./bench
+
+man: build ## man pages, in bin/man
+	@mkdir -p $(BIN)/man
+	@for p in coldseal coldseal-appliance coldseal-agent; do $(BIN)/$$p man --dir $(BIN)/man; done
 
 clean:
 	@rm -rf $(BIN) demo

@@ -1,21 +1,26 @@
 #!/usr/bin/env bash
 # The main job, from an empty folder to certificates and a CRL. Every step is a public command, so that this is also the
 # manual's first chapter. Usage: demo.sh FOLDER, with the programs in PATH. It asks nothing and begins anew each time.
+# With DEMO_UNTIL=N it ends after chapter N: the pages in docs/ go on from there.
 set -euo pipefail
 
 csrs=$(cd "$(dirname "$0")/csr" && pwd)
 rm -rf "${1:?folder}"
 mkdir -p "$1" && cd "$1"
-mkdir -p officers approvers machines requests stick ca certs crl
+mkdir -p officers approvers machines requests approvals stick ca certs crl
 
+exec 3>&1
 bold='' dim='' plain=''
 if [ -t 1 ]; then bold=$'\e[1m' dim=$'\e[2m' plain=$'\e[0m'; fi
-chapter() { printf '\n%s%s%s\n' "$bold" "$*" "$plain"; }
+chapter() { [ "${1%%.*}" -le "${DEMO_UNTIL:-9}" ] || exit 0; printf '\n%s%s%s\n' "$bold" "$*" "$plain"; }
 say()     { printf '\n%s\n' "$*"; }
-# A command is shown, then run; what it says on stderr is for the people at its own screen, and kept in words.txt.
-run()     { printf '%s  $ %s%s\n' "$dim" "${*@Q}" "$plain" | tr -d "'"; "$@" 2>>words.txt | sed 's/^/    /'; }
+# A command is shown (long digests cut), then run; what it says on stderr is for the people at its own screen, and kept
+# in words.txt.
+shown()   { printf '%s  $ %s%s\n' "$dim" "${*@Q}" "$plain" | sed -E "s/'([^' ]*)'/\1/g; s/\b([0-9a-f]{8})[0-9a-f]{56}\b/\1…/g"; }
+run()     { shown "$@"; "$@" 2>>words.txt | sed 's/^/    /'; }
 # The same, where what it prints is needed further on.
-ask()     { printf '%s  $ %s%s\n' "$dim" "${*@Q}" "$plain" | tr -d "'" >&2; "$@" 2>>words.txt; }
+ask()     { shown "$@" >&3; "$@" 2>>words.txt; }
+say "Each command stands after a \$, what it prints below it; what it says besides, on stderr, is in words.txt."
 trap 'status=$?; [ $status = 0 ] || { echo "the demo stopped; the last words of the programs were:"; tail -n 12 words.txt; }' EXIT
 
 box="--state appliance --secret-file secret"
@@ -33,6 +38,8 @@ digest=$(ask coldseal-appliance genesis $box --name demo --policy policy.yaml --
 echo "    $digest"
 known="--introduction introduction --digest $digest"
 
+say "What others need to know of the appliance is in its introduction. It is written anew whenever it changed."
+run coldseal-appliance export introduction $box --out introduction
 introduce() { coldseal-appliance export introduction $box --out introduction 2>>words.txt; }
 # An order is made from what the appliance says of itself, and approved by two officers at the appliance's own console.
 order() {
@@ -60,24 +67,25 @@ for who in administrator manager; do
   run coldseal key new --type P-256 --no-passphrase --out approvers/$who.key
   run coldseal key csr --key approvers/$who.key --out approvers/$who.csr
 done
-administrator=$(ask coldseal-agent request issue $desk --profile approver --body it/058091 --subject it:FTTCRL84C52H501V --origin holder \
-  --csr approvers/administrator.csr --field name="Carla Fittizia" --scope it-workstation=it/058091 --scope it-server=it/058091)
-manager=$(ask coldseal-agent request issue $desk --profile approver --body gr/ypes --subject gr:000123454 --origin holder \
-  --csr approvers/manager.csr --field name="Μαρία Παράδειγμα" --scope gr-public-servant=gr/ypes)
+run coldseal-agent request issue $desk --profile approver --body it/058091 --subject it:FTTCRL84C52H501V --origin holder \
+  --csr approvers/administrator.csr --field name="Carla Fittizia" --scope it-workstation=it/058091 --scope it-server=it/058091
+run coldseal-agent request issue $desk --profile approver --body gr/ypes --subject gr:000123454 --origin holder \
+  --csr approvers/manager.csr --field name="Μαρία Παράδειγμα" --scope gr-public-servant=gr/ypes
 
-# What a person does who approves: look at the exact bytes, state what they saw, sign, hand the approval to the agent.
+# What a person does who approves: get what waits, look at the exact bytes, state what they saw, sign, hand the approvals
+# to the agent.
 approve() {
-  local key=$1 name=$2 statements=$3 id; shift 3
-  mkdir "requests/$name" "requests/$name.approvals"
-  for id in "$@"; do coldseal-agent show "$id" $desk --raw --out "requests/$name/$id.request" 2>>words.txt; done
-  run coldseal approve --key "$key" $known ${statements:+--statement "$statements"} --dir "requests/$name" --yes --out "requests/$name.approvals/by"
-  find "requests/$name.approvals" -type f -exec coldseal-agent attach $desk {} + >>words.txt 2>&1
+  local key=$1 name=$2 statements=$3; shift 3
+  run coldseal-agent pending $desk "$@" --out "requests/$name"
+  run coldseal approve --key "$key" $known ${statements:+--statement "$statements"} --dir "requests/$name" --yes --out "approvals/$name/"
+  run coldseal-agent attach $desk "approvals/$name"/*
 }
 say "Two officers meet both persons, compare the fingerprint of the key with the one on each person's own device, and approve."
-approve officers/1.key approvers-by-1 presence,fingerprint "$administrator" "$manager"
-approve officers/2.key approvers-by-2 presence,fingerprint "$administrator" "$manager"
+approve officers/1.key by-officer-1 presence,fingerprint
+approve officers/2.key by-officer-2 presence,fingerprint
 
 carry() {
+  rm -rf stick/coldseal/*/to-* # a clerk empties the stick after each import: nothing on it is needed any more
   say "The agent seals the bundle, encrypts it to the appliance and writes it to the stick."
   run coldseal-agent export $desk --media stick "$@"
   say "Somebody carries the stick to the appliance, which verifies every approval itself and answers item by item."
@@ -89,7 +97,7 @@ carry
 
 chapter "3. A second bundle: eight requests, of which five are good"
 say "Three workstations: for the first the agent makes the key, the others bring CSRs, listed in a table."
-first=$(ask coldseal-agent request issue $desk --profile it-workstation --body it/058091 --subject 058091-PC-0020 --field number=0020 --new-key P-256)
+run coldseal-agent request issue $desk --profile it-workstation --body it/058091 --subject 058091-PC-0020 --field number=0020 --new-key P-256
 printf 'csr,body,subject,number\n' > machines/table.csv
 for n in 0021 0022; do
   run coldseal key new --type P-256 --no-passphrase --out machines/$n.key
@@ -97,27 +105,29 @@ for n in 0021 0022; do
   echo "$n.csr,it/058091,058091-PC-$n,$n" >> machines/table.csv
 done
 mapfile -t listed < <(ask coldseal-agent request batch $desk --profile it-workstation --dir machines --csv machines/table.csv --origin holder)
+printf '    %s\n' "${listed[@]}"
 say "A server, whose CSR openssl made, and a public servant, whose CSR NSS made."
-server=$(ask coldseal-agent request issue $desk --profile it-server --body it/058091 --subject 058091-CO-9999 --field number=9999 --field host=anagrafe \
-  --csr "$csrs/openssl-p256-plain.csr" --origin holder)
-servant=$(ask coldseal-agent request issue $desk --profile gr-public-servant --body gr/ypes --subject gr:000246800 --origin holder --csr "$csrs/certutil-p256-greek.csr" \
-  --field given-name=Ελένη --field surname=Υποθετική --field organization="Υπουργείο Παραδείγματος" --field email=e.ypothetiki@ypes.example)
-say "One with a weak key, one for another Comune than its approver's, and one that nobody approves. The agent would stop the first; --unchecked lets it through."
-weak=$(ask coldseal-agent request issue $desk --profile it-workstation --body it/058091 --subject 058091-PC-0666 --field number=0666 \
-  --csr "$csrs/openssl-rsa1024-badkey.csr" --origin holder --unchecked)
-foreign=$(ask coldseal-agent request issue $desk --profile it-workstation --body it/058092 --subject 058092-PC-0001 --field number=0001 --new-key P-256)
-alone=$(ask coldseal-agent request issue $desk --profile it-workstation --body it/058091 --subject 058091-PC-0023 --field number=0023 --new-key P-256)
+run coldseal-agent request issue $desk --profile it-server --body it/058091 --subject 058091-CO-9999 --field number=9999 --field host=anagrafe \
+  --csr "$csrs/openssl-p256-plain.csr" --origin holder
+run coldseal-agent request issue $desk --profile gr-public-servant --body gr/ypes --subject gr:000246800 --origin holder --csr "$csrs/certutil-p256-greek.csr" \
+  --field given-name=Ελένη --field surname=Υποθετική --field organization="Υπουργείο Παραδείγματος" --field email=e.ypothetiki@ypes.example
+say "One with a weak key, and one for another Comune than its approver's. The agent would stop the first; --unchecked lets it through."
+run coldseal-agent request issue $desk --profile it-workstation --body it/058091 --subject 058091-PC-0666 --field number=0666 \
+  --csr "$csrs/openssl-rsa1024-badkey.csr" --origin holder --unchecked
+run coldseal-agent request issue $desk --profile it-workstation --body it/058092 --subject 058092-PC-0001 --field number=0001 --new-key P-256
 say "The administrator approves the machines, the manager the servant after meeting her."
-approve approvers/administrator.key machines fingerprint "$first" "${listed[@]}" "$server" "$weak" "$foreign"
-approve approvers/manager.key servant presence,fingerprint "$servant"
+approve approvers/administrator.key machines fingerprint --body it
+approve approvers/manager.key servant presence,fingerprint --body gr
+say "A last workstation comes late: nobody has approved it. --incomplete lets it travel all the same."
+run coldseal-agent request issue $desk --profile it-workstation --body it/058091 --subject 058091-PC-0023 --field number=0023 --new-key P-256
 carry --incomplete
 
 chapter "4. A third bundle takes away"
 serial() { coldseal-agent show "$1" $desk --json | sed 's/.*"serial":"\([0-9a-f]*\)".*/\1/'; }
 say "The key of 058091-PC-0021 was stolen, and 058091-PC-0022 cannot be found: one is revoked, the other put on hold."
-revoke=$(ask coldseal-agent request revoke $desk --serial "$(serial "${listed[0]}")" --reason keyCompromise)
-hold=$(ask coldseal-agent request hold $desk --serial "$(serial "${listed[1]}")")
-approve approvers/administrator.key taken-away "" "$revoke" "$hold"
+run coldseal-agent request revoke $desk --serial "$(serial "${listed[0]}")" --reason keyCompromise
+run coldseal-agent request hold $desk --serial "$(serial "${listed[1]}")"
+approve approvers/administrator.key taken-away "" --body it
 carry
 
 chapter "5. What there is now"

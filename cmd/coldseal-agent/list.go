@@ -105,7 +105,7 @@ func listCommand() *cobra.Command {
 				if o.json {
 					return cli.PrintJSON(w, rowOf(r))
 				}
-				_, err := fmt.Fprintf(w, "%s  %-8s %-16s %-24s %-24s %s\n", r.ID.String()[:16], r.Kind, r.Profile, r.Body, show.Text(r.Subject), stateWords(r.Standing))
+				_, err := fmt.Fprintf(w, "%s  %-8s %-17s %-24s %-24s %s\n", r.ID.String()[:16], r.Kind, r.Profile, r.Body, show.Text(r.Subject), stateWords(r.Standing))
 				return err
 			})
 			return errors.Join(err, w.Flush())

@@ -199,6 +199,6 @@ func printOutcome(w *bufio.Writer, out agent.Outcome) error {
 	if out.Outcome == protocol.OutcomeRefused {
 		about = show.Text(out.Refusal.Words()) + "; " + show.Text(out.Refusal.Hint())
 	}
-	_, err := fmt.Fprintf(w, "%s  %-16s %-24s %-9s %s\n", out.ID.String()[:16], out.Profile, subject, out.Outcome, about)
+	_, err := fmt.Fprintf(w, "%s  %-17s %-24s %-9s %s\n", out.ID.String()[:16], out.Profile, subject, out.Outcome, about)
 	return err
 }

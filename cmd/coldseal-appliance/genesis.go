@@ -33,7 +33,7 @@ func genesisCommand() *cobra.Command {
 	f.StringVar(&name, "name", "", "`name` of the appliance: a-z, 0-9, hyphens")
 	f.StringVar(&rosterFile, "roster", "", "roster `file` (YAML), for roles and rules of your own")
 	f.StringArrayVar(&officers, "officer", nil, "a security officer: `PERSON=FILE`, such as it:FTTCRL84C52H501V=officer.pub; give one for each")
-	f.Uint64Var(&quorum, "quorum", 2, "how many of the officers an order needs")
+	f.Uint64Var(&quorum, "quorum", 2, "`number` of officers that an order needs")
 	f.StringArrayVar(&policies, "policy", nil, "policy `file` (YAML) or library:NAME; give one for each")
 	asJSON := f.Bool("json", false, "print JSON")
 	if err := errors.Join(c.MarkFlagRequired("name"), c.MarkFlagRequired("policy")); err != nil {

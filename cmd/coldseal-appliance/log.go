@@ -26,7 +26,7 @@ func logListCommand() *cobra.Command {
 	var first uint64
 	c := &cobra.Command{Use: "list --state DIR", Short: "list the entries", Args: cobra.NoArgs}
 	d := addDevices(c)
-	c.Flags().Uint64Var(&first, "from", 0, "first entry")
+	c.Flags().Uint64Var(&first, "from", 0, "`number` of the first entry")
 	asJSON := c.Flags().Bool("json", false, "print one JSON object an entry")
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
 		return d.engine(cmd.Context(), func(e *appliance.Engine, _ appliance.Config) error {

@@ -131,7 +131,7 @@ func serveCommand() *cobra.Command {
 	}
 	d := addDevices(c)
 	c.Flags().StringVar(&medium, "media", "", "`directory` of the medium")
-	c.Flags().DurationVar(&every, "every", time.Second, "how often to look")
+	c.Flags().DurationVar(&every, "every", time.Second, "`time` between two looks at the medium")
 	asJSON := c.Flags().Bool("json", false, "print one JSON object a bundle")
 	if err := c.MarkFlagRequired("media"); err != nil {
 		panic(err) // a flag that was defined three lines above

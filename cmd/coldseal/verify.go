@@ -24,7 +24,7 @@ import (
 func verifyCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "verify",
-		Short: "Decide whether something may be believed: exit 0 is accept, 1 reject",
+		Short: "decide whether something may be believed: exit 0 is accept, 1 reject",
 		Long: "verify decides about one file (- is standard input) and says why it rejects. Certificates, CRLs and requests may be PEM or\n" +
 			"DER. Nothing is trusted but what the flags name; an appliance is named by its introduction and its digest, typed.",
 	}

@@ -15,7 +15,7 @@ import (
 )
 
 func verifyBundleCommand() *cobra.Command {
-	return verifyVerb("bundle --enrolment FILE --digest DIGEST [--key KEY] FILE", "Decide about a bundle: seal, form, counts",
+	return verifyVerb("bundle --enrolment FILE --digest DIGEST [--key KEY] FILE", "decide about a bundle: seal, form, counts",
 		"bundle accepts FILE if the agent of the enrolment sealed it for the appliance, and all in it has the form it must have. Approvals\n"+
 			"in it are not judged: the appliance does that, by its own roster and ledger. The appliance's own receiver key never\n"+
 			"leaves its signer, so --key is for other receivers; a bundle that was opened already needs none.",

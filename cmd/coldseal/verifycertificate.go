@@ -17,7 +17,7 @@ import (
 )
 
 func verifyChainCommand() *cobra.Command {
-	return verifyVerb("chain --trust ROOT [--untrusted CA]… [--crl FILE]… LEAF", "Decide about a certificate under a root",
+	return verifyVerb("chain --trust ROOT [--untrusted CA]… [--crl FILE]… LEAF", "decide about a certificate under a root",
 		"chain accepts LEAF if a path without any fault of RFC 5280 leads to a ROOT. Where a CRL is given, every certificate but the\n"+
 			"root needs a current one that covers it. Files of --trust, --untrusted and --crl may hold more than one.",
 		func(c *cobra.Command) verification {
@@ -107,7 +107,7 @@ func addIssuer(c *cobra.Command) func(c *cobra.Command, file string) (issuer []b
 }
 
 func verifyCRLCommand() *cobra.Command {
-	return verifyVerb("crl --issuer CA FILE", "Decide about a CRL of a CA", "crl reads all entries of FILE, one CRL.",
+	return verifyVerb("crl --issuer CA FILE", "decide about a CRL of a CA", "crl reads all entries of FILE, one CRL.",
 		func(c *cobra.Command) verification {
 			read := addIssuer(c)
 			return func(c *cobra.Command, v *verdict, file string) error {
@@ -132,7 +132,7 @@ func verifyCRLCommand() *cobra.Command {
 }
 
 func verifyOCSPCommand() *cobra.Command {
-	return verifyVerb("ocsp --issuer CA FILE", "Decide about an OCSP response for certificates of a CA",
+	return verifyVerb("ocsp --issuer CA FILE", "decide about an OCSP response for certificates of a CA",
 		"ocsp accepts FILE, one response in DER, if the CA itself signed it, or a responder with a certificate of the CA for that.",
 		func(c *cobra.Command) verification {
 			read := addIssuer(c)
@@ -162,7 +162,7 @@ func verifyOCSPCommand() *cobra.Command {
 }
 
 func verifyCSRCommand() *cobra.Command {
-	return verifyVerb("csr FILE", "Decide about a certificate request: form, key quality, proof of possession",
+	return verifyVerb("csr FILE", "decide about a certificate request: form, key quality, proof of possession",
 		"csr accepts FILE if the appliance would accept its form and key. What it asks for is not judged.",
 		func(*cobra.Command) verification {
 			return func(c *cobra.Command, v *verdict, file string) error {

@@ -13,7 +13,7 @@ import (
 )
 
 func verifyCheckpointCommand() *cobra.Command {
-	return verifyVerb("checkpoint --introduction FILE --digest DIGEST FILE", "Decide whether an appliance's log key signed a checkpoint",
+	return verifyVerb("checkpoint --introduction FILE --digest DIGEST FILE", "decide whether an appliance's log key signed a checkpoint",
 		"checkpoint accepts FILE if it is a checkpoint of this appliance's log. Cosignatures of witnesses are not judged.",
 		func(c *cobra.Command) verification {
 			appliance := addAppliance(c)
@@ -45,7 +45,7 @@ func verifyCheckpointCommand() *cobra.Command {
 }
 
 func verifyProofCommand() *cobra.Command {
-	return verifyVerb("proof --digest DIGEST FILE", "Decide whether an entry is in an appliance's log",
+	return verifyVerb("proof --digest DIGEST FILE", "decide whether an entry is in an appliance's log",
 		"proof accepts FILE, made by coldseal log prove, if the entry in it is in this appliance's log under the checkpoint in it.",
 		func(c *cobra.Command) verification {
 			var digest protocol.Digest

@@ -22,7 +22,7 @@ import (
 )
 
 func verifyApprovalCommand() *cobra.Command {
-	return verifyVerb("approval --key PUB | --introduction FILE --digest DIGEST FILE", "Decide whether somebody made an approval",
+	return verifyVerb("approval --key PUB | --introduction FILE --digest DIGEST FILE", "decide whether somebody made an approval",
 		"approval accepts FILE if the key of --key (a public key or a certificate, PEM) signed it, or an officer of the roster that the\n"+
 			"introduction holds. Whether that person may approve the requests in it is decided by the appliance alone.",
 		func(c *cobra.Command) verification {

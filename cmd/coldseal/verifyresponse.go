@@ -18,7 +18,7 @@ import (
 )
 
 func verifyResponseCommand() *cobra.Command {
-	return verifyVerb("response --introduction FILE --digest DIGEST --agent NAME [--key KEY] FILE", "Decide about a response: seal, answers, log, certificates, CRLs",
+	return verifyVerb("response --introduction FILE --digest DIGEST --agent NAME [--key KEY] FILE", "decide about a response: seal, answers, log, certificates, CRLs",
 		"response accepts FILE if the appliance sealed it for the agent, its leaves make the tree of its checkpoint, each answer is what its\n"+
 			"leaf records, and each certificate, CRL and receipt is by the key it must be by. Whether it answers what was asked, and\n"+
 			"continues the log that the agent knows, is known to the agent alone (coldseal-agent import).",

@@ -32,7 +32,7 @@ func AddSecret(c *cobra.Command, name, what string, mayBeNone bool) *Secret {
 	c.Flags().Lookup(name + "-fd").DefValue = "0" // so that help does not offer -1 as a descriptor
 	names := []string{name + "-file", name + "-fd"}
 	if mayBeNone {
-		c.Flags().BoolVar(&s.none, "no-"+name, false, "there is no "+what)
+		c.Flags().BoolVar(&s.none, "no-"+name, false, "do without the "+what)
 		names = append(names, "no-"+name)
 	}
 	c.MarkFlagsMutuallyExclusive(names...)
