@@ -56,10 +56,8 @@ func (r *run) decide(tx *store.Tx, it *item, taken *reserved, now int64) (*proto
 	if r.officers[key] != nil {
 		return protocol.Refuse(protocol.CodeKeyKnown), nil
 	}
-	use, known, err := tx.KeyUse(key)
+	use, known := tx.KeyUse(key)
 	switch other, inBatch := taken.keys[key]; {
-	case err != nil:
-		return nil, err
 	case known && use.Compromised:
 		return protocol.Refuse(protocol.CodeKeyCompromised), nil
 	case known && !bytes.Equal(use.Name, name), inBatch && other != string(name):

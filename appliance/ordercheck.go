@@ -20,11 +20,7 @@ func (r *run) checkRoster(it *item) (*protocol.Refusal, error) {
 	var refusal *protocol.Refusal
 	err = r.ledger.View(func(tx *store.Tx) error {
 		for id, officer := range keys {
-			_, certified, err := tx.KeyUse(id)
-			if err != nil {
-				return err
-			}
-			if certified {
+			if _, certified := tx.KeyUse(id); certified {
 				refusal = protocol.Refuse(protocol.CodeRosterInvalid, "reason", "a key of "+officer.Person+" has a certificate")
 			}
 		}

@@ -31,8 +31,13 @@ type Certificate struct {
 
 // CertificateKey is the key of a certificate in the ledger.
 func CertificateKey(issuer protocol.Digest, serial []byte) []byte {
-	return append(bytes.Clone(issuer[:8]), serial...)
+	return append(bytes.Clone(issuer[:issuerSize]), serial...)
 }
+
+const (
+	issuerSize = 8
+	serialSize = 16 // of the serials that the engine draws
+)
 
 // PutCertificate writes the standing of a serial.
 func (t *Tx) PutCertificate(issuer protocol.Digest, serial []byte, c Certificate) error {
@@ -62,7 +67,7 @@ func NameKey(unique string) []byte {
 
 // PutName makes the serial the one that holds a name.
 func (t *Tx) PutName(name []byte, issuer protocol.Digest, serial []byte) error {
-	return t.putBytes(bucketNames, name, CertificateKey(issuer, serial))
+	return t.putIndexed(indexNames, name, CertificateKey(issuer, serial))
 }
 
 // Holder is a certificate that was made for a name.
@@ -73,7 +78,7 @@ type Holder struct {
 
 // Holders lists the newest certificate of a name, the one that it renewed, and so on: any of them may still be valid.
 func (t *Tx) Holders(name []byte) (holders []Holder, err error) {
-	for key := bytes.Clone(t.tx.Bucket(bucketNames).Get(name)); len(key) > 8; {
+	for key := bytes.Clone(t.indexed(indexNames, name)); len(key) > issuerSize; {
 		c, found, err := get[Certificate](t, bucketCerts, key)
 		if err == nil && !found {
 			err = errors.New("it is missing")
@@ -81,7 +86,7 @@ func (t *Tx) Holders(name []byte) (holders []Holder, err error) {
 		if err != nil {
 			return nil, fmt.Errorf("ledger: certificate %x of a name: %w", key, err)
 		}
-		holders = append(holders, Holder{key[8:], c})
+		holders = append(holders, Holder{key[issuerSize:], c})
 		key = c.Renews
 	}
 	return holders, nil
@@ -89,17 +94,27 @@ func (t *Tx) Holders(name []byte) (holders []Holder, err error) {
 
 // KeyUse is whom a key was certified for.
 type KeyUse struct {
-	_           struct{} `cbor:",toarray"`
-	Name        []byte   // as in Certificate
+	Name        []byte // as in Certificate
 	Compromised bool
 }
 
 // PutKeyUse records whom a key is for.
-func (t *Tx) PutKeyUse(key protocol.Digest, u KeyUse) error { return t.put(bucketKeys, key[:16], u) }
+func (t *Tx) PutKeyUse(key protocol.Digest, u KeyUse) error {
+	value := make([]byte, keySize+1) // name, or zeros; 1 if compromised
+	copy(value, u.Name)
+	if u.Compromised {
+		value[keySize] = 1
+	}
+	return t.putIndexed(indexKeys, key[:], value)
+}
 
 // KeyUse finds whom a key is for.
-func (t *Tx) KeyUse(key protocol.Digest) (KeyUse, bool, error) {
-	return get[KeyUse](t, bucketKeys, key[:16])
+func (t *Tx) KeyUse(key protocol.Digest) (KeyUse, bool) {
+	value := t.indexed(indexKeys, key[:])
+	if value == nil {
+		return KeyUse{}, false
+	}
+	return KeyUse{bytes.Clone(value[:keySize]), value[keySize] == 1}, true
 }
 
 // Approver is the holder of an approver certificate.
@@ -168,27 +183,11 @@ type Intent struct {
 }
 
 // PutIntents replaces the intents: the former batch has its results, or was burned.
-func (t *Tx) PutIntents(intents []Intent) error {
-	if err := t.tx.DeleteBucket(bucketIntents); err != nil {
-		return err
-	}
-	if _, err := t.tx.CreateBucket(bucketIntents); err != nil {
-		return err
-	}
-	for i, in := range intents {
-		if err := t.put(bucketIntents, number(uint64(i)), in); err != nil {
-			return err
-		}
-	}
-	return nil
-}
+func (t *Tx) PutIntents(intents []Intent) error { return t.put(bucketIntents, keyIntents, intents) }
 
 // Intents reads what was about to be signed.
-func (t *Tx) Intents() (intents []Intent, err error) {
-	err = each(t, bucketIntents, nil, func(_ []byte, in Intent) error {
-		intents = append(intents, in)
-		return nil
-	})
+func (t *Tx) Intents() ([]Intent, error) {
+	intents, _, err := get[[]Intent](t, bucketIntents, keyIntents)
 	return intents, err
 }
 

@@ -87,12 +87,12 @@ func (t *Tx) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
 
 // PutDone records that a request has its result, in the leaf.
 func (t *Tx) PutDone(id protocol.Digest, index uint64) error {
-	return t.putBytes(bucketDone, id[:], number(index))
+	return t.putIndexed(indexDone, id[:], number(index))
 }
 
 // Done finds the leaf with a request's result.
 func (t *Tx) Done(id protocol.Digest) (index uint64, found bool) {
-	data := t.tx.Bucket(bucketDone).Get(id[:])
+	data := t.indexed(indexDone, id[:])
 	if len(data) != 8 {
 		return 0, false
 	}
@@ -100,4 +100,4 @@ func (t *Tx) Done(id protocol.Digest) (index uint64, found bool) {
 }
 
 // CountDone counts requests that have a result.
-func (t *Tx) CountDone() uint64 { return t.count(bucketDone) }
+func (t *Tx) CountDone() uint64 { return t.countIndexed(indexDone) }

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -21,19 +22,16 @@ import (
 // Schema is the number of this layout; a ledger with another one is not opened.
 const Schema = 1
 
-// The buckets. All keys are in ascending order of what is written in sequence, so that a batch touches few pages; the
-// three with random keys (names, keys, done) cost some 12 µs an item, and there are no others.
+// The buckets, beside those of the indexes. All keys are in ascending order of what is written in sequence, so that a
+// batch touches few pages.
 var (
 	bucketMeta      = []byte("meta")
 	bucketParties   = []byte("parties")   // name → party record
 	bucketCAs       = []byte("cas")       // key id → CA
 	bucketCerts     = []byte("certs")     // issuer[:8] ‖ serial → Certificate
-	bucketNames     = []byte("names")     // SHA-256(uniqueness key)[:16] → issuer[:8] ‖ serial
-	bucketKeys      = []byte("keys")      // SHA-256(SubjectPublicKeyInfo)[:16] → KeyUse
 	bucketApprovers = []byte("approvers") // SHA-256(SubjectPublicKeyInfo) → Approver
 	bucketRevoked   = []byte("revoked")   // issuer[:8] ‖ shard (2 bytes) ‖ serial → Revoked
-	bucketDone      = []byte("done")      // request id → leaf index
-	bucketIntents   = []byte("intents")   // position → Intent: what is being signed now
+	bucketIntents   = []byte("intents")   // what is being signed now
 	bucketBundles   = []byte("bundles")   // agent ‖ 0 ‖ sequence → Bundle
 	bucketUsage     = []byte("usage")     // agent → Usage
 	bucketCRLs      = []byte("crls")      // issuer[:8] ‖ shard (2 bytes) → CRL
@@ -43,11 +41,22 @@ var (
 )
 
 var buckets = [][]byte{
-	bucketMeta, bucketParties, bucketCAs, bucketCerts, bucketNames, bucketKeys, bucketApprovers, bucketRevoked,
-	bucketDone, bucketIntents, bucketBundles, bucketUsage, bucketCRLs, bucketLeaves, bucketBodies, bucketHashes,
+	bucketMeta, bucketParties, bucketCAs, bucketCerts, bucketApprovers, bucketRevoked,
+	bucketIntents, bucketBundles, bucketUsage, bucketCRLs, bucketLeaves, bucketBodies, bucketHashes,
 }
 
-var keyMeta = []byte("meta")
+func allBuckets() [][]byte {
+	all := slices.Clone(buckets)
+	for _, x := range indexes {
+		all = append(all, x.tree, x.runs)
+	}
+	return all
+}
+
+var (
+	keyMeta    = []byte("meta")
+	keyIntents = []byte("intents")
+)
 
 // ErrExists is returned when a ledger is to be created where there is one.
 var ErrExists = errors.New("there is a ledger already")
@@ -74,7 +83,7 @@ func Create(dir string) (*Store, error) {
 		return nil, err
 	}
 	err = s.db.Update(func(tx *bbolt.Tx) error {
-		for _, name := range buckets {
+		for _, name := range allBuckets() {
 			if _, err := tx.CreateBucket(name); err != nil {
 				return err
 			}
@@ -106,7 +115,7 @@ func Open(dir string) (*Store, error) {
 		return nil, err
 	}
 	err = s.View(func(tx *Tx) error {
-		for _, name := range buckets {
+		for _, name := range allBuckets() {
 			if tx.tx.Bucket(name) == nil {
 				return fmt.Errorf("bucket %s is missing: %w", name, ErrUnfinished)
 			}
@@ -151,12 +160,19 @@ func (s *Store) View(f func(*Tx) error) error {
 
 // Update changes the ledger: all of it durably, or nothing.
 func (s *Store) Update(f func(*Tx) error) error {
-	return s.db.Update(func(tx *bbolt.Tx) error { return f(&Tx{tx: tx}) })
+	return s.db.Update(func(tx *bbolt.Tx) error {
+		t := &Tx{tx: tx}
+		if err := f(t); err != nil {
+			return err
+		}
+		return t.flush()
+	})
 }
 
 // Tx is one transaction.
 type Tx struct {
-	tx *bbolt.Tx
+	tx      *bbolt.Tx
+	indexes [indexCount]indexState
 }
 
 func (t *Tx) put(bucket, key []byte, v any) error {
