@@ -17,7 +17,6 @@ type verified struct {
 	number uint64 // of the request; zero if it is not known here
 	result store.Result
 	issuer protocol.Digest // of the certificate that was issued
-	serial []byte
 }
 
 func byNumber(a, b verified) int { return cmp.Compare(a.number, b.number) }
@@ -28,7 +27,7 @@ func (in *incoming) check(tx *store.Tx, data []byte) (verified, error) {
 	if err != nil {
 		return verified{}, lie("it cannot be read: %v", err)
 	}
-	v := verified{number: tx.RequestNumber(result.ID), result: store.Result{Outcome: result.Outcome, Answer: data}}
+	v := verified{number: tx.RequestNumber(result.ID), result: store.Result{Outcome: result.Outcome, Serial: result.Serial, Answer: data}}
 	if result.Outcome == protocol.OutcomeRefused {
 		v.result.Open = result.Refusal.Open()
 		return v, in.checkLeaf(tx, &answer, &result, auditlog.Leaf{Kind: auditlog.Refused})
@@ -48,7 +47,7 @@ func (in *incoming) check(tx *store.Tx, data []byte) (verified, error) {
 	switch result.Outcome {
 	case protocol.OutcomeIssued:
 		leaf.Kind, leaf.Status, leaf.Profile = auditlog.Issued, auditlog.Active, asked.Profile
-		v.issuer, v.serial = result.Issuer, result.Serial
+		v.issuer = result.Issuer
 		if err := in.checkCertificate(v.number != 0, &asked, &result); err != nil {
 			return v, err
 		}

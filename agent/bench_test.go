@@ -149,7 +149,7 @@ func (w *world) limit() (took, used time.Duration) {
 	w.t.Helper()
 	var certificates [][]byte
 	err := w.s.store.View(func(tx *store.Tx) error {
-		return eachCertificate(tx, 1, func(_ uint64, _ string, r protocol.Result) error {
+		return eachCertificate(tx, 1, func(_ string, r protocol.Result) error {
 			certificates = append(certificates, r.Certificate)
 			return nil
 		})

@@ -25,10 +25,12 @@ type Imported struct {
 	Gap      bool              // the leaves before it are not known here; the next bundle asks for them
 	Results  uint64
 	Refused  uint64
-	Unknown  uint64 // results of requests that are not known here
-	Silent   uint64 // requests of the bundle that were not answered
-	Leaves   uint64 // that were new
-	CRLs     uint64 // that were new
+	Known    uint64   // results that an earlier import brought; they are not among the results of this one
+	Missing  []uint64 // lower numbers than this one's that the appliance has not seen
+	Unknown  uint64   // results of requests that are not known here
+	Silent   uint64   // requests of the bundle that were not answered
+	Leaves   uint64   // that were new
+	CRLs     uint64   // that were new
 }
 
 // Import verifies and imports all responses to this agent that a medium holds. Each is imported whole or not at all, and

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -50,7 +51,7 @@ func (in *incoming) prepare() (already bool, err error) {
 	h := &in.header
 	in.now = in.s.unix()
 	in.approvers, in.crls = map[protocol.Digest]store.Approver{}, map[protocol.Digest]store.CRL{}
-	in.done = Imported{Sequence: h.Answers, Refusal: h.Refusal, Results: h.Results}
+	in.done = Imported{Sequence: h.Answers, Refusal: h.Refusal, Results: h.Results, Missing: h.Missing}
 	if in.digest, err = headerDigest(*h); err != nil {
 		return false, err
 	}
@@ -278,9 +279,18 @@ func (in *incoming) put(tx *store.Tx, portion []verified) error {
 		if a.result.Outcome == protocol.OutcomeRefused {
 			in.done.Refused++
 		}
+		waited := a.number != 0 && in.answered(a.number)
+		known, err := in.answeredBefore(tx, a)
+		if err != nil {
+			return err
+		}
+		if known {
+			in.done.Known++
+			continue
+		}
 		if a.number == 0 {
 			in.done.Unknown++
-		} else if !in.answered(a.number) {
+		} else if !waited {
 			if err := in.link(tx, a.number); err != nil {
 				return err
 			}
@@ -288,13 +298,38 @@ func (in *incoming) put(tx *store.Tx, portion []verified) error {
 		if err := tx.PutResult(in.done.Number, a.number, a.place, a.result); err != nil {
 			return err
 		}
-		if a.number != 0 && a.serial != nil {
-			if err := tx.PutAbout(a.issuer, a.serial, a.number); err != nil {
+		if a.number != 0 && a.result.Outcome == protocol.OutcomeIssued {
+			if err := tx.PutAbout(a.issuer, a.result.Serial, a.number); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// answeredBefore tells whether an earlier import holds this very answer: the bundle was processed once more after its
+// response had been acknowledged, or the request was in two bundles. It is rare for a certificate, and asked only if
+// some import wrote of it.
+func (in *incoming) answeredBefore(tx *store.Tx, a *verified) (bool, error) {
+	if a.number == 0 || a.result.Outcome == protocol.OutcomeIssued && !tx.IsAbout(a.issuer, a.result.Serial, a.number) {
+		return false, nil
+	}
+	r, err := tx.Request(a.number)
+	if err != nil {
+		return false, err
+	}
+	imports := r.Imports
+	for _, sequence := range r.Bundles {
+		b, _, err := tx.Bundle(sequence)
+		if err != nil {
+			return false, err
+		}
+		imports = append(imports[:len(imports):len(imports)], b.Imports...)
+	}
+	return slices.ContainsFunc(imports, func(i uint64) bool {
+		stored, found := tx.Result(i, a.number)
+		return found && i <= in.meta.Imports && bytes.Equal(stored.Answer, a.result.Answer)
+	}), nil
 }
 
 // link notes with a request that an import answers it although no bundle known here says so: this agent was restored

@@ -66,17 +66,6 @@ func (k *known) signed(cert *x509.Certificate) bool {
 	return false
 }
 
-// certificates finds the certificates of a CA key: it may have more than one.
-func (k *known) certificates(id protocol.Digest) []*x509.Certificate {
-	var found []*x509.Certificate
-	for _, c := range k.cas {
-		if c.id == id {
-			found = append(found, c.cert)
-		}
-	}
-	return found
-}
-
 // issuer finds a CA key by what a person calls it: the beginning of its id in hexadecimal, or its common name, whole or
 // as the last words of it, in any case and with hyphens for spaces. Empty is the only CA that is no root.
 func (k *known) issuer(name string) (protocol.Digest, error) {

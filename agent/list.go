@@ -227,19 +227,32 @@ type Outcome struct {
 func (s *Service) Outcomes(number uint64, f func(Outcome) error) error {
 	return s.store.View(func(tx *store.Tx) error {
 		return tx.EachResult(number, func(n uint64, stored store.Result) error {
-			_, result, err := protocol.ParseAnswer(stored.Answer)
+			o, err := outcome(tx, n, stored)
 			if err != nil {
-				return fmt.Errorf("stored answer: %w", err)
-			}
-			o := Outcome{ID: result.ID, Outcome: result.Outcome, Serial: result.Serial, Refusal: result.Refusal}
-			if n != 0 {
-				r, err := tx.Request(n)
-				if err != nil {
-					return err
-				}
-				o.Kind, o.Profile, o.Body, o.Subject = r.Kind, r.Profile, r.Body, r.Subject
+				return err
 			}
 			return f(o)
 		})
 	})
+}
+
+// outcome puts a result beside what was asked. An answer is decoded only where it says more than that.
+func outcome(tx *store.Tx, n uint64, stored store.Result) (Outcome, error) {
+	o := Outcome{Outcome: stored.Outcome, Serial: stored.Serial}
+	if n != 0 {
+		asked, err := tx.Asked(n)
+		if err != nil {
+			return o, err
+		}
+		o.ID, o.Kind, o.Profile, o.Body, o.Subject = asked.ID, asked.Kind, asked.Profile, asked.Body, asked.Subject
+	}
+	if n != 0 && o.Outcome != protocol.OutcomeRefused {
+		return o, nil
+	}
+	_, result, err := protocol.ParseAnswer(stored.Answer)
+	if err != nil {
+		return o, fmt.Errorf("stored answer: %w", err)
+	}
+	o.ID, o.Refusal = result.ID, result.Refusal
+	return o, nil
 }

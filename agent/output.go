@@ -28,19 +28,19 @@ const (
 type folder struct {
 	path  string
 	mode  os.FileMode
-	count int
+	names map[string]bool // that were written
 }
 
 func openFolder(path string, mode os.FileMode) (*folder, error) {
 	if err := os.MkdirAll(path, 0o755); err != nil {
 		return nil, fmt.Errorf("make folder: %w", err)
 	}
-	return &folder{path: path, mode: mode}, nil
+	return &folder{path: path, mode: mode, names: map[string]bool{}}, nil
 }
 
 // write replaces a file, whole or not at all, unless it holds the same.
 func (f *folder) write(name string, data []byte) (err error) {
-	f.count++
+	f.names[name] = true
 	target := filepath.Join(f.path, name)
 	if old, err := os.ReadFile(target); err == nil && bytes.Equal(old, data) {
 		return nil
@@ -89,20 +89,20 @@ func (s *Service) WriteCertificates(path string, naming Naming) (int, error) {
 		if err != nil {
 			return err
 		}
-		newest := map[string]uint64{} // which of them is the newest certificate with a name
+		newest := map[string][]byte{} // serial of the newest certificate with a name
 		if naming == BySubject {
-			err = eachCertificate(tx, imports, func(at uint64, subject string, _ protocol.Result) error {
-				newest[subject] = at
+			err = eachCertificate(tx, imports, func(subject string, r protocol.Result) error {
+				newest[subject] = r.Serial
 				return nil
 			})
 			if err != nil {
 				return err
 			}
 		}
-		return eachCertificate(tx, imports, func(at uint64, subject string, r protocol.Result) error {
+		return eachCertificate(tx, imports, func(subject string, r protocol.Result) error {
 			name := fmt.Sprintf("%x", r.Serial)
 			if naming == BySubject && subject != "" {
-				if name = subject; newest[subject] != at {
+				if name = subject; !bytes.Equal(newest[subject], r.Serial) {
 					name += fmt.Sprintf("-%x", r.Serial)
 				}
 			}
@@ -115,13 +115,12 @@ func (s *Service) WriteCertificates(path string, naming Naming) (int, error) {
 	if err := f.sync(); err != nil {
 		return 0, err
 	}
-	return f.count, s.published(path, imports, f.count)
+	return len(f.names), s.published(path, imports, len(f.names))
 }
 
-// eachCertificate calls f for all certificates of the imports, counted from 1, oldest import first. The subject is as it
-// may stand in a file name; it is empty if nothing is left of it or the request is not known here.
-func eachCertificate(tx *store.Tx, imports uint64, f func(at uint64, subject string, r protocol.Result) error) error {
-	var at uint64
+// eachCertificate calls f for all certificates of the imports, oldest import first; one that came twice is told twice.
+// The subject is as it may stand in a file name; it is empty if nothing is left of it or the request is not known here.
+func eachCertificate(tx *store.Tx, imports uint64, f func(subject string, r protocol.Result) error) error {
 	for i := uint64(1); i <= imports; i++ {
 		err := tx.EachResult(i, func(n uint64, stored store.Result) error {
 			if stored.Outcome != protocol.OutcomeIssued {
@@ -133,14 +132,13 @@ func eachCertificate(tx *store.Tx, imports uint64, f func(at uint64, subject str
 			}
 			subject := ""
 			if n != 0 {
-				r, err := tx.Request(n)
+				asked, err := tx.Asked(n)
 				if err != nil {
 					return err
 				}
-				subject = fileName(r.Subject)
+				subject = fileName(asked.Subject)
 			}
-			at++
-			return f(at, subject, result)
+			return f(subject, result)
 		})
 		if err != nil {
 			return err
@@ -209,7 +207,7 @@ func (s *Service) WriteCRLs(path string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	return f.count, f.sync()
+	return len(f.names), f.sync()
 }
 
 // caName is a CA's common name as it may stand in file names, with the beginning of its key's id if others have it too.
@@ -257,7 +255,7 @@ func (s *Service) WriteChain(path string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	return f.count, f.sync()
+	return len(f.names), f.sync()
 }
 
 // WritePending writes the requests that wait for approvals into a folder, as <id>.request, and returns how many.
@@ -290,7 +288,7 @@ func (s *Service) WritePending(path string, filter Filter) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	return f.count, f.sync()
+	return len(f.names), f.sync()
 }
 
 // Key returns the private key, PEM of PKCS#8, that was made here for a request.

@@ -40,6 +40,7 @@ type Cover struct {
 func (t *Tx) AddRequest(m *Meta, r Request, a Asked, item []byte, wish protocol.Digest) (uint64, error) {
 	m.Requests++
 	n := m.Requests
+	a.ID, a.Kind, a.Profile, a.Body, a.Subject = r.ID, r.Kind, r.Profile, r.Body, r.Subject
 	if err := t.put(bucketRequests, number(n), r); err != nil {
 		return 0, err
 	}
@@ -131,6 +132,13 @@ func aboutKey(issuer protocol.Digest, serial []byte) []byte {
 // not count by itself: who reads it looks at the results.
 func (t *Tx) PutAbout(issuer protocol.Digest, serial []byte, n uint64) error {
 	return t.putBytes(bucketCertificates, append(aboutKey(issuer, serial), number(n)...), nil)
+}
+
+// IsAbout tells whether PutAbout was called.
+func (t *Tx) IsAbout(issuer protocol.Digest, serial []byte, n uint64) bool {
+	key := append(aboutKey(issuer, serial), number(n)...)
+	k, _ := t.tx.Bucket(bucketCertificates).Cursor().Seek(key)
+	return bytes.Equal(k, key)
 }
 
 // About returns the numbers of requests about a certificate, ascending.

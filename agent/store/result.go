@@ -47,8 +47,12 @@ const noRequest = 1 << 63
 type Result struct {
 	Outcome protocol.Outcome
 	Open    bool   // refused, and may be tried again
+	Serial  []byte // of the certificate that it is about, at most 20 bytes; none if it is about none
 	Answer  []byte // protocol.Answer, encoded
 }
+
+// resultSize is a byte each for outcome, open, and the length of the serial.
+const resultSize = 3
 
 // PutResult stages or writes the result of a request in an import. Number 0 stands for a request that is not known here;
 // place is where its answer stands in the response.
@@ -56,25 +60,26 @@ func (t *Tx) PutResult(imported, n, place uint64, r Result) error {
 	if n == 0 {
 		n = noRequest + place
 	}
-	value := make([]byte, 2, 2+len(r.Answer))
-	value[0] = byte(r.Outcome)
+	value := make([]byte, resultSize, resultSize+len(r.Serial)+len(r.Answer))
+	value[0], value[2] = byte(r.Outcome), byte(len(r.Serial))
 	if r.Open {
 		value[1] = 1
 	}
-	return t.putBytes(bucketResults, pair(imported, n), append(value, r.Answer...))
+	return t.putBytes(bucketResults, pair(imported, n), append(append(value, r.Serial...), r.Answer...))
 }
 
 // Result finds the result of a request in an import.
 func (t *Tx) Result(imported, n uint64) (Result, bool) {
-	value := t.tx.Bucket(bucketResults).Get(pair(imported, n))
-	if len(value) < 2 {
-		return Result{}, false
-	}
-	return result(value), true
+	return result(t.tx.Bucket(bucketResults).Get(pair(imported, n)))
 }
 
-func result(value []byte) Result {
-	return Result{Outcome: protocol.Outcome(value[0]), Open: value[1] == 1, Answer: clone(value[2:])}
+func result(value []byte) (Result, bool) {
+	if len(value) < resultSize || len(value) < resultSize+int(value[2]) {
+		return Result{}, false
+	}
+	data := clone(value[resultSize:])
+	serial := int(value[2])
+	return Result{Outcome: protocol.Outcome(value[0]), Open: value[1] == 1, Serial: data[:serial:serial], Answer: data[serial:]}, true
 }
 
 // EachResult calls f for all results of an import: by number of their request, then those whose request is not known
@@ -87,10 +92,11 @@ func (t *Tx) EachResult(imported uint64, f func(n uint64, r Result) error) error
 		if n >= noRequest {
 			n = 0
 		}
-		if len(v) < 2 {
+		r, whole := result(v)
+		if !whole {
 			return fmt.Errorf("read results: value of %d bytes", len(v))
 		}
-		if err := f(n, result(v)); err != nil {
+		if err := f(n, r); err != nil {
 			return err
 		}
 	}

@@ -130,6 +130,8 @@ type importedJSON struct {
 	Refusal *refusalJSON `json:"refusal,omitempty"`
 	Results uint64       `json:"results"`
 	Refused uint64       `json:"refused"`
+	Known   uint64       `json:"known,omitempty"`
+	Missing []uint64     `json:"missing,omitempty"`
 	Unknown uint64       `json:"unknown,omitempty"`
 	Silent  uint64       `json:"silent,omitempty"`
 	Gap     bool         `json:"gap,omitempty"`
@@ -152,7 +154,7 @@ func (o *common) printImported(cmd *cobra.Command, w *bufio.Writer, s *agent.Ser
 	if o.json {
 		err := cli.PrintJSON(w, importedJSON{
 			Path: i.Path, Bundle: i.Sequence, Already: i.Already, Refusal: refusalOf(i.Refusal), Results: i.Results, Refused: i.Refused,
-			Unknown: i.Unknown, Silent: i.Silent, Gap: i.Gap, Leaves: i.Leaves, CRLs: i.CRLs,
+			Known: i.Known, Missing: i.Missing, Unknown: i.Unknown, Silent: i.Silent, Gap: i.Gap, Leaves: i.Leaves, CRLs: i.CRLs,
 		})
 		if err != nil || i.Already {
 			return err
@@ -166,6 +168,12 @@ func (o *common) printImported(cmd *cobra.Command, w *bufio.Writer, s *agent.Ser
 	say(cmd, "response to bundle %d: %d answers, %d refused; %d new leaves of the log, %d new CRLs", i.Sequence, i.Results, i.Refused, i.Leaves, i.CRLs)
 	if i.Refusal != nil {
 		say(cmd, "the bundle as a whole was refused: %s\nhint: %s", show.Text(i.Refusal.Words()), show.Text(i.Refusal.Hint()))
+	}
+	if i.Known > 0 {
+		say(cmd, "%d of the answers were imported before", i.Known)
+	}
+	for _, n := range i.Missing {
+		say(cmd, "bundle %d is missing: the appliance has not seen it", n)
 	}
 	if i.Unknown > 0 {
 		say(cmd, "%d answers are to requests that are not known here; they are kept", i.Unknown)
