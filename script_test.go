@@ -21,13 +21,14 @@ func TestScript(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
-	csrs, err := filepath.Abs("testdata/csr")
+	tree, err := os.Getwd()
 	if err != nil {
 		t.Fatal(err)
 	}
 	outset := func(env *testscript.Env) {
 		env.Setenv("PATH", bin+string(os.PathListSeparator)+env.Getenv("PATH"))
-		env.Setenv("CSR", csrs)
+		env.Setenv("CSR", filepath.Join(tree, "testdata/csr"))
+		env.Setenv("LIBRARY", filepath.Join(tree, "protocol/policy/library"))
 	}
 	params := testscript.Params{Cmds: commands(), Condition: condition}
 
@@ -56,6 +57,7 @@ func TestScript(t *testing.T) {
 		outset(env)
 		typed := strings.TrimSpace(string(digest))
 		env.Setenv("DIGEST", typed)
+		env.Setenv("FOLDER", "coldseal/"+typed[:8])
 		env.Setenv("STICK", "stick/coldseal/"+typed[:8])
 		return copyTree(begun, env.WorkDir)
 	}

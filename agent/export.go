@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 
@@ -423,20 +424,68 @@ func (s *Service) writeGroups(w io.Writer, sequence, groups uint64) error {
 	return nil
 }
 
-// deliver writes a bundle's file to the medium and notes where it is.
-func (s *Service) deliver(m *media.Medium, medium string, e *Exported, replace bool) error {
-	name := media.Name{Kind: media.Bundle, Appliance: media.Tag(s.id), Agent: s.party.Name, Sequence: e.Sequence}
-	path, err := name.Path()
+// sweep removes from the medium what is done: bundles of this agent whose responses were imported, and these responses.
+// The appliance would process them again, and what they say of persons would stay on sticks.
+func (s *Service) sweep(m *media.Medium) error {
+	bundles, responses := map[uint64]bool{}, map[uint64]bool{}
+	err := s.store.View(func(tx *store.Tx) error {
+		m, err := tx.Meta()
+		if err != nil {
+			return err
+		}
+		return tx.EachImport(func(n uint64, i store.Import) error {
+			switch {
+			case n > m.Imports:
+			case i.Refusal == nil:
+				bundles[i.Answers], responses[i.Answers] = true, true
+			case !i.Refusal.Open(): // by a notice; there may be a response to another bundle of this number
+				bundles[i.Answers] = true
+			}
+			return nil
+		})
+	})
 	if err != nil {
 		return err
 	}
-	e.Path = path
+	for kind, done := range map[media.Kind]map[uint64]bool{media.Bundle: bundles, media.Response: responses} {
+		dir, err := media.Name{Kind: kind, Appliance: media.Tag(s.id), Agent: s.party.Name}.Dir()
+		if err != nil {
+			return err
+		}
+		files, err := m.List(dir)
+		if err != nil {
+			return err
+		}
+		for _, file := range files {
+			n, err := media.ParseName(path.Join(dir, file))
+			if err != nil || n.Kind != kind || n.Agent != s.party.Name || !done[n.Sequence] {
+				continue
+			}
+			if err := m.Remove(path.Join(dir, file)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// deliver writes a bundle's file to the medium and notes where it is.
+func (s *Service) deliver(m *media.Medium, medium string, e *Exported, replace bool) error {
+	if err := s.sweep(m); err != nil {
+		return err
+	}
+	name := media.Name{Kind: media.Bundle, Appliance: media.Tag(s.id), Agent: s.party.Name, Sequence: e.Sequence}
+	place, err := name.Path()
+	if err != nil {
+		return err
+	}
+	e.Path = place
 	file, err := os.Open(s.bundleFile(e.Sequence))
 	if err != nil {
 		return fmt.Errorf("open bundle %d: %w", e.Sequence, err)
 	}
 	defer file.Close()
-	err = m.Write(path, media.WriteOptions{Replace: replace}, func(w io.Writer) error {
+	err = m.Write(place, media.WriteOptions{Replace: replace}, func(w io.Writer) error {
 		if _, err := file.Seek(0, io.SeekStart); err != nil {
 			return err
 		}

@@ -30,6 +30,7 @@ type Outcome struct {
 	Refusal  *protocol.Refusal // of the bundle as a whole; what takes away was done all the same
 	Items    uint64            // answered
 	Again    bool              // it had been answered before; the same answer is released
+	Missing  []uint64          // lower numbers of this sender that have not come; at most protocol.MaxMissing
 }
 
 // Process opens a spooled bundle, carries out what is approved in it and stores the response. Receipts are handed out
@@ -82,7 +83,8 @@ func (e *Engine) process(spool protocol.Spool, receipt func(id protocol.Digest, 
 	if out.Items, out.Refusal = r.done, refusal; refusal == nil {
 		out.Refusal = cut
 	}
-	return out, r.conclude(refusal)
+	out.Missing, err = r.conclude(refusal)
+	return out, err
 }
 
 // sections goes through the groups. With a refusal only what takes away is done. It returns what ended the bundle early.
@@ -162,24 +164,24 @@ func (r *run) finish(forced []protocol.Digest, stored func() error) error {
 
 // conclude makes the CRLs that are due and stores the response, in the order of law 7. The answer to a bundle that was
 // refused as a whole is a notice beside the numbered responses, for it left its number unused; the log has nothing to
-// tell of it.
-func (r *run) conclude(refusal *protocol.Refusal) error {
+// tell of it. It returns the numbers that are missing below the highest.
+func (r *run) conclude(refusal *protocol.Refusal) (missing []uint64, err error) {
 	sequence := r.bundle.Header.Sequence
 	if refusal != nil {
 		sequence = noticeSequence
 	}
 	stored := func() error {
 		h := protocol.ResponseHeader{Refusal: refusal}
+		defer func() { missing = h.Missing }()
 		if err := r.ledger.View(func(tx *store.Tx) error { return numbers(tx, r.bundle.Sender.Name, &h) }); err != nil {
 			return err
 		}
 		return r.store(r.responsePath(r.bundle.Sender.Name, sequence), h)
 	}
 	if refusal == nil {
-		return r.finish(nil, stored)
+		err = r.finish(nil, stored)
+	} else if err = r.finish(nil, nil); err == nil {
+		err = stored()
 	}
-	if err := r.finish(nil, nil); err != nil {
-		return err
-	}
-	return stored()
+	return missing, err
 }

@@ -25,6 +25,7 @@ type visitJSON struct {
 	Sequence uint64            `json:"sequence,omitempty"`
 	Items    uint64            `json:"items"`
 	Again    bool              `json:"again,omitempty"`
+	Missing  []uint64          `json:"missing,omitempty"`
 	Code     protocol.Code     `json:"code,omitempty"`
 	Params   map[string]string `json:"params,omitempty"`
 	Words    string            `json:"words,omitempty"`
@@ -91,7 +92,7 @@ func report(cmd *cobra.Command, visits []appliance.Visit, asJSON bool) error {
 	}
 	for _, v := range visits {
 		o := v.Outcome
-		j := visitJSON{File: v.File, Agent: o.Sender, Sequence: o.Sequence, Items: o.Items, Again: o.Again}
+		j := visitJSON{File: v.File, Agent: o.Sender, Sequence: o.Sequence, Items: o.Items, Again: o.Again, Missing: o.Missing}
 		if o.Refusal != nil {
 			j.Code, j.Params, j.Words, j.Hint = o.Refusal.Code, o.Refusal.Params, o.Refusal.Words(), o.Refusal.Hint()
 			failed = errors.Join(failed, cli.Refused(o.Refusal))
@@ -114,10 +115,21 @@ func report(cmd *cobra.Command, visits []appliance.Visit, asJSON bool) error {
 		case o.Refusal != nil:
 			fmt.Fprintf(cmd.OutOrStdout(), "%s: refused: %s (%s)\n", v.File, o.Refusal.Words(), o.Refusal.Code)
 		default:
-			fmt.Fprintf(cmd.OutOrStdout(), "%s: bundle %d of %s, %d items answered\n", v.File, o.Sequence, o.Sender, o.Items)
+			fmt.Fprintf(cmd.OutOrStdout(), "%s: bundle %d of %s, %d items answered%s\n", v.File, o.Sequence, o.Sender, o.Items, gap(o.Missing))
 		}
 	}
 	return failed
+}
+
+// gap says which bundles have not come, where there are some.
+func gap(missing []uint64) string {
+	switch len(missing) {
+	case 0:
+		return ""
+	case 1:
+		return fmt.Sprintf("; bundle %d has not come yet", missing[0])
+	}
+	return fmt.Sprintf("; bundles %d have not come yet", missing)
 }
 
 func serveCommand() *cobra.Command {

@@ -29,7 +29,7 @@ var (
 
 // Error is a failure of this package: what was tried, with which file, of which kind, and why.
 type Error struct {
-	Op   string // "open", "list", "read", "write", "spool", "decrypt", "name"
+	Op   string // "open", "list", "read", "write", "remove", "spool", "decrypt", "name"
 	Path string // as given by the caller; empty for an unnamed spool file
 	Kind error  // one of the Err values, nil where none of them fits
 	Err  error  // the cause, nil where Kind says it all
