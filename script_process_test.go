@@ -76,3 +76,13 @@ func child(ts *testscript.TestScript, parent int, program string) int {
 	ts.Fatalf("process %d has no child %s", parent, program)
 	return 0
 }
+
+// umount DIR takes a medium out when the script ends, if nobody did before.
+func umount(ts *testscript.TestScript, _ bool, args []string) {
+	dir := ts.MkAbs(args[0])
+	ts.Defer(func() {
+		if err := syscall.Unmount(dir, 0); err != nil && err != syscall.EINVAL {
+			ts.Logf("unmount %s: %v", dir, err)
+		}
+	})
+}
