@@ -65,29 +65,29 @@ func (e *Error) Unwrap() []error {
 func (e *Error) Hint() string {
 	switch e.Kind {
 	case ErrFull:
-		return "Free some room on the medium or take a larger one, then run the same command again."
+		return "free some room on the medium or take a larger one, then run the same command again"
 	case ErrReadOnly:
-		return "Open the write lock, mount the medium for writing or take another one, then run the same command again."
+		return "open the write lock, mount the medium for writing or take another one, then run the same command again"
 	case ErrGone:
-		return "Put the same medium back, wait until it is mounted, then run the same command again."
+		return "put the same medium back, wait until it is mounted, then run the same command again"
 	case ErrTorn:
-		return "The medium is failing, was exchanged, or the copy on it is incomplete: take another medium and run the same command again."
+		return "the medium is failing, was exchanged, or the copy on it is incomplete: take another medium and run the same command again"
 	case ErrTooLarge:
-		return "Split the work over several bundles; one file on a medium stays below 4 GiB."
+		return "split the work over several bundles; one file on a medium stays below 4 GiB"
 	case ErrNotRegular:
-		return "Something on the medium is a link, a device or a folder where a file is expected: remove it or take a clean medium."
+		return "something on the medium is a link, a device or a folder where a file is expected: remove it or take a clean medium"
 	case ErrExists:
-		return "Look at the file that is there; move it away, or ask for it to be replaced."
+		return "look at the file that is there; move it away, or ask for it to be replaced"
 	case ErrName:
-		return "Files on a medium keep the names they were written with; rename the file back."
+		return "files on a medium keep the names they were written with; rename the file back"
 	case ErrSpace:
-		return "Make room on this machine's disk, then run the same command again; the medium is not at fault."
+		return "make room on this machine's disk, then run the same command again; the medium is not at fault"
 	case ErrSealed:
-		return "The file was changed or cut short: have it written to the medium again."
+		return "the file was changed or cut short: have it written to the medium again"
 	case ErrReceiver:
-		return "The file is meant for another appliance or agent: check which medium belongs where."
+		return "the file is meant for another appliance or agent: check which medium belongs where"
 	case ErrKey:
-		return "Check the signer process or the device that holds the receiver key, then run the same command again."
+		return "check the signer process or the device that holds the receiver key, then run the same command again"
 	}
 	return ""
 }
