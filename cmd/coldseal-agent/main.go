@@ -81,12 +81,16 @@ func judged(err error) error {
 		return err
 	}
 	code, hint := cli.Judge(err)
-	for kind, exit := range map[error]int{
-		agent.ErrNotFound: cli.ExitNotFound, agent.ErrRefused: cli.ExitPolicy, agent.ErrApprovals: cli.ExitApprovals,
-		agent.ErrInput: cli.ExitUsage, agent.ErrFailed: cli.ExitFailure,
+	for _, x := range []struct {
+		kind error
+		exit int
+	}{ // an error of several kinds, such as a table with mistakes, has the first of these
+		{agent.ErrRefused, cli.ExitPolicy}, {agent.ErrApprovals, cli.ExitApprovals}, {agent.ErrNotFound, cli.ExitNotFound},
+		{agent.ErrInput, cli.ExitUsage}, {agent.ErrFailed, cli.ExitFailure},
 	} {
-		if errors.Is(err, kind) {
-			code = exit
+		if errors.Is(err, x.kind) {
+			code = x.exit
+			break
 		}
 	}
 	if errors.Is(err, agent.ErrVerification) { // the worst of several
