@@ -4,6 +4,8 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 
+	"coldseal/protocol/x690"
+
 	"golang.org/x/crypto/cryptobyte"
 	tag "golang.org/x/crypto/cryptobyte/asn1"
 )
@@ -43,7 +45,7 @@ func (r *Request) parseAttributes(set cryptobyte.String) *Error {
 		// Only the six known ones get this far without an error, so seen stays short.
 		for _, s := range seen {
 			if s == string(oid) {
-				return refuse(Form, "attribute %s given twice", oidText(oid))
+				return refuse(Form, "attribute %s given twice", x690.OID(oid))
 			}
 		}
 		seen = append(seen, string(oid))
@@ -54,7 +56,7 @@ func (r *Request) parseAttributes(set cryptobyte.String) *Error {
 			}
 		case oidChallengePassword, oidUnstructuredName, oidWindowsVersion, oidWindowsClient, oidWindowsProvider:
 		default:
-			return refuse(Form, "attribute %s is not one we know", oidText(oid))
+			return refuse(Form, "attribute %s is not one we know", x690.OID(oid))
 		}
 	}
 	return nil
@@ -62,7 +64,7 @@ func (r *Request) parseAttributes(set cryptobyte.String) *Error {
 
 // parseExtensions reads Extensions (RFC 5280 section 4.1): each once, a DEFAULT never written out, each value DER.
 func (r *Request) parseExtensions(element cryptobyte.String) *Error {
-	list, ok := one(element, tag.SEQUENCE)
+	list, ok := x690.One(element, tag.SEQUENCE)
 	if !ok || list.Empty() {
 		return refuse(Form, "extension request without extensions")
 	}
@@ -80,7 +82,7 @@ func (r *Request) parseExtensions(element cryptobyte.String) *Error {
 			return refuse(Form, "extension %s has no single value", id)
 		}
 		rest := value
-		if !wellFormed(value, 0) || !rest.ReadAnyASN1(new(cryptobyte.String), new(tag.Tag)) || !rest.Empty() {
+		if !x690.WellFormed(value) || !rest.ReadAnyASN1(new(cryptobyte.String), new(tag.Tag)) || !rest.Empty() {
 			return refuse(Form, "value of extension %s is not one DER value", id)
 		}
 		if len(r.Extensions) == maxExtensions {

@@ -13,6 +13,8 @@ import (
 	"crypto/x509/pkix"
 	"fmt"
 
+	"coldseal/protocol/x690"
+
 	"golang.org/x/crypto/cryptobyte"
 	"golang.org/x/crypto/cryptobyte/asn1"
 )
@@ -69,7 +71,7 @@ func Check(der []byte) (*Request, error) {
 	if !input.Empty() {
 		return nil, refuse(Form, "%d bytes after the request", len(input))
 	}
-	if !wellFormed(request, 0) {
+	if !x690.WellFormed(request) {
 		return nil, refuse(Form, "not DER")
 	}
 	if !request.ReadASN1Element(&signed, asn1.SEQUENCE) ||

@@ -1,98 +1,18 @@
 package csr
 
 import (
-	"encoding/asn1"
 	"unicode/utf8"
+
+	"coldseal/protocol/x690"
 
 	"golang.org/x/crypto/cryptobyte"
 	tag "golang.org/x/crypto/cryptobyte/asn1"
 )
 
-// maxDepth bounds the recursion into constructed values. A request with a directoryName in its subjectAltName is
-// ten deep.
-const maxDepth = 16
-
-const (
-	classMask   = 0xc0
-	constructed = 0x20
-)
-
-// wellFormed reports whether s is a run of DER values, all the way down: definite shortest lengths (cryptobyte reads no
-// others), one-byte tags, no constructed strings, booleans 00 or ff, shortest integers and OID arcs. With it, a parser
-// that reads every field has read the only encoding of what it returns.
-func wellFormed(s cryptobyte.String, depth int) bool {
-	if depth > maxDepth {
-		return false
-	}
-	for !s.Empty() {
-		var body cryptobyte.String
-		var t tag.Tag
-		if !s.ReadAnyASN1(&body, &t) {
-			return false
-		}
-		isConstructed := t&constructed != 0
-		if isConstructed && !wellFormed(body, depth+1) {
-			return false
-		}
-		if t&classMask != 0 {
-			continue
-		}
-		isCollection := t|constructed == tag.SEQUENCE || t|constructed == tag.SET
-		if isConstructed != isCollection || !primitiveWellFormed(t, body) {
-			return false
-		}
-	}
-	return true
-}
-
-func primitiveWellFormed(t tag.Tag, body []byte) bool {
-	switch t {
-	case 0: // end of contents, of the indefinite form
-		return false
-	case tag.BOOLEAN:
-		return len(body) == 1 && (body[0] == 0 || body[0] == 0xff)
-	case tag.INTEGER, tag.ENUM:
-		if len(body) > 1 && (body[0] == 0 && body[1] < 0x80 || body[0] == 0xff && body[1] >= 0x80) {
-			return false
-		}
-		return len(body) > 0
-	case tag.NULL:
-		return len(body) == 0
-	case tag.OBJECT_IDENTIFIER:
-		start := true
-		for _, b := range body {
-			if start && b == 0x80 {
-				return false
-			}
-			start = b < 0x80
-		}
-		return start && len(body) > 0
-	}
-	return true
-}
-
-// one reads s as exactly one element of tag t and returns its contents.
-func one(s cryptobyte.String, t tag.Tag) (cryptobyte.String, bool) {
-	var body cryptobyte.String
-	ok := s.ReadASN1(&body, t) && s.Empty()
-	return body, ok
-}
-
-// oidText gives the contents of an OBJECT IDENTIFIER in dotted form for a message.
-func oidText(contents []byte) string {
-	element := append([]byte{byte(tag.OBJECT_IDENTIFIER), byte(len(contents))}, contents...)
-	var id asn1.ObjectIdentifier
-	s := cryptobyte.String(element)
-	if len(contents) >= 0x80 || !s.ReadASN1ObjectIdentifier(&id) {
-		return "with arcs too long to show"
-	}
-	return id.String()
-}
-
 // checkSubject walks a Name (RFC 5280 section 4.1.2.4). It keeps nothing: names in certificates come from the approved
 // request, the CSR's is only shown.
 func checkSubject(element cryptobyte.String) *Error {
-	name, ok := one(element, tag.SEQUENCE)
+	name, ok := x690.One(element, tag.SEQUENCE)
 	for ok && !name.Empty() {
 		var rdn, previous, attribute cryptobyte.String
 		if !name.ReadASN1(&rdn, tag.SET) || rdn.Empty() {
@@ -113,7 +33,7 @@ func checkSubject(element cryptobyte.String) *Error {
 func checkSubjectAttribute(element cryptobyte.String) *Error {
 	var value cryptobyte.String
 	var t tag.Tag
-	attribute, ok := one(element, tag.SEQUENCE)
+	attribute, ok := x690.One(element, tag.SEQUENCE)
 	if !ok || !attribute.SkipASN1(tag.OBJECT_IDENTIFIER) || !attribute.ReadAnyASN1(&value, &t) || !attribute.Empty() {
 		return refuse(Form, "subject attribute is not a type with one value")
 	}

@@ -8,6 +8,8 @@ import (
 	"math/big"
 	"strconv"
 
+	"coldseal/protocol/x690"
+
 	"golang.org/x/crypto/cryptobyte"
 	tag "golang.org/x/crypto/cryptobyte/asn1"
 )
@@ -25,7 +27,7 @@ const (
 func (r *Request) parseKey(element cryptobyte.String) *Error {
 	var algorithm, oid cryptobyte.String
 	var key []byte
-	info, ok := one(element, tag.SEQUENCE)
+	info, ok := x690.One(element, tag.SEQUENCE)
 	if !ok || !info.ReadASN1(&algorithm, tag.SEQUENCE) || !algorithm.ReadASN1(&oid, tag.OBJECT_IDENTIFIER) ||
 		!info.ReadASN1BitStringAsBytes(&key) || !info.Empty() {
 		return refuse(Form, "not one SubjectPublicKeyInfo")
@@ -44,15 +46,15 @@ func (r *Request) parseKey(element cryptobyte.String) *Error {
 		}
 		return r.parseEd25519(key)
 	}
-	return refuse(KeyType, "public key algorithm %s is not accepted", oidText(oid))
+	return refuse(KeyType, "public key algorithm %s is not accepted", x690.OID(oid))
 }
 
 func (r *Request) parseRSA(key []byte) *Error {
-	if !wellFormed(key, 0) {
+	if !x690.WellFormed(key) {
 		return refuse(Form, "RSA key not DER")
 	}
 	n, e := new(big.Int), new(big.Int)
-	sequence, ok := one(key, tag.SEQUENCE)
+	sequence, ok := x690.One(key, tag.SEQUENCE)
 	if !ok || !sequence.ReadASN1Integer(n) || !sequence.ReadASN1Integer(e) || !sequence.Empty() {
 		return refuse(Form, "RSA key not a modulus and an exponent")
 	}
@@ -67,7 +69,7 @@ func (r *Request) parseRSA(key []byte) *Error {
 // parseEC takes named curves and uncompressed points only. Compressed points are lawful (RFC 5480 section 2.2), but then
 // one key has two SubjectPublicKeyInfos, and whether a key is known is looked up by the hash of that.
 func (r *Request) parseEC(parameters cryptobyte.String, point []byte) *Error {
-	curve, ok := one(parameters, tag.OBJECT_IDENTIFIER)
+	curve, ok := x690.One(parameters, tag.OBJECT_IDENTIFIER)
 	if !ok {
 		return refuse(KeyType, "EC key without a named curve")
 	}
@@ -78,7 +80,7 @@ func (r *Request) parseEC(parameters cryptobyte.String, point []byte) *Error {
 	case oidP384:
 		c, r.KeyType = elliptic.P384(), "P-384"
 	default:
-		return refuse(KeyType, "curve %s is not accepted", oidText(curve))
+		return refuse(KeyType, "curve %s is not accepted", x690.OID(curve))
 	}
 	if len(point) > 0 && (point[0] == 2 || point[0] == 3) {
 		return refuse(KeyType, "compressed EC points are not accepted")

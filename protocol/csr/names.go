@@ -3,6 +3,8 @@ package csr
 import (
 	"net/netip"
 
+	"coldseal/protocol/x690"
+
 	"golang.org/x/crypto/cryptobyte"
 	tag "golang.org/x/crypto/cryptobyte/asn1"
 )
@@ -22,8 +24,11 @@ func (n Names) IsZero() bool {
 	return len(n.DNS)+len(n.Email)+len(n.IP)+len(n.URI)+len(n.Other) == 0
 }
 
+// constructed is the bit of a tag that says so.
+const constructed = 0x20
+
 func (n *Names) parse(element cryptobyte.String) *Error {
-	list, ok := one(element, tag.SEQUENCE)
+	list, ok := x690.One(element, tag.SEQUENCE)
 	if !ok || list.Empty() {
 		return refuse(Form, "subjectAltName without names")
 	}

@@ -5,8 +5,8 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rsa"
-	"crypto/sha256"
-	"crypto/sha512"
+
+	"coldseal/protocol/x690"
 
 	"golang.org/x/crypto/cryptobyte"
 	tag "golang.org/x/crypto/cryptobyte/asn1"
@@ -79,12 +79,12 @@ func parseScheme(algorithm cryptobyte.String) (scheme, *Error) {
 	case oidEd25519:
 		s = scheme{padding: ed25519Pure}
 	case oidRSAMD2, oidRSAMD5, oidRSASHA1, oidRSASHA224, oidECDSASHA1, oidECDSASHA224:
-		return s, refuse(WeakHash, "signature algorithm %s, its hash is weaker than SHA-256", oidText(oid))
+		return s, refuse(WeakHash, "signature algorithm %s, its hash is weaker than SHA-256", x690.OID(oid))
 	default:
-		return s, refuse(Form, "signature algorithm %s is not accepted", oidText(oid))
+		return s, refuse(Form, "signature algorithm %s is not accepted", x690.OID(oid))
 	}
 	if string(algorithm) != parameters {
-		return s, refuse(Form, "signature algorithm %s with wrong parameters", oidText(oid))
+		return s, refuse(Form, "signature algorithm %s with wrong parameters", x690.OID(oid))
 	}
 	return s, nil
 }
@@ -94,7 +94,7 @@ func parseScheme(algorithm cryptobyte.String) (scheme, *Error) {
 func parsePSS(parameters cryptobyte.String) (scheme, *Error) {
 	var hash, mask, salt cryptobyte.String
 	var hasHash, hasMask, hasSalt bool
-	fields, ok := one(parameters, tag.SEQUENCE)
+	fields, ok := x690.One(parameters, tag.SEQUENCE)
 	if !ok || !fields.ReadOptionalASN1(&hash, &hasHash, tag.Tag(0).ContextSpecific().Constructed()) ||
 		!fields.ReadOptionalASN1(&mask, &hasMask, tag.Tag(1).ContextSpecific().Constructed()) ||
 		!fields.ReadOptionalASN1(&salt, &hasSalt, tag.Tag(2).ContextSpecific().Constructed()) || !fields.Empty() {
@@ -103,7 +103,7 @@ func parsePSS(parameters cryptobyte.String) (scheme, *Error) {
 	if !hasHash || !hasMask {
 		return scheme{}, refuse(WeakHash, "RSASSA-PSS with SHA-1, its default")
 	}
-	mgf, ok := one(mask, tag.SEQUENCE)
+	mgf, ok := x690.One(mask, tag.SEQUENCE)
 	var mgfType cryptobyte.String
 	if !ok || !mgf.ReadASN1(&mgfType, tag.OBJECT_IDENTIFIER) || string(mgfType) != oidMGF1 {
 		return scheme{}, refuse(Form, "RSASSA-PSS with a mask that is not MGF1")
@@ -133,7 +133,7 @@ func parsePSS(parameters cryptobyte.String) (scheme, *Error) {
 // parseHash reads one hash AlgorithmIdentifier; RFC 4055 section 2.1 has parameters NULL or absent mean the same.
 func parseHash(element cryptobyte.String) (crypto.Hash, *Error) {
 	var oid cryptobyte.String
-	algorithm, ok := one(element, tag.SEQUENCE)
+	algorithm, ok := x690.One(element, tag.SEQUENCE)
 	if !ok || !algorithm.ReadASN1(&oid, tag.OBJECT_IDENTIFIER) ||
 		!algorithm.Empty() && string(algorithm) != "\x05\x00" {
 		return 0, refuse(Form, "not a hash algorithm")
@@ -146,9 +146,9 @@ func parseHash(element cryptobyte.String) (crypto.Hash, *Error) {
 	case oidSHA512:
 		return crypto.SHA512, nil
 	case oidMD5, oidSHA1, oidSHA224:
-		return 0, refuse(WeakHash, "hash %s is weaker than SHA-256", oidText(oid))
+		return 0, refuse(WeakHash, "hash %s is weaker than SHA-256", x690.OID(oid))
 	}
-	return 0, refuse(Form, "hash %s is not accepted", oidText(oid))
+	return 0, refuse(Form, "hash %s is not accepted", x690.OID(oid))
 }
 
 // verify reports whether signature is the key's over signed. A scheme of another kind of key proves nothing about it.
@@ -157,28 +157,14 @@ func (s scheme) verify(key crypto.PublicKey, signed, signature []byte) bool {
 	case ed25519.PublicKey:
 		return s.padding == ed25519Pure && ed25519.Verify(key, signed, signature)
 	case *ecdsa.PublicKey:
-		return s.padding == ecdsaASN1 && ecdsa.VerifyASN1(key, s.digest(signed), signature)
+		return s.padding == ecdsaASN1 && ecdsa.VerifyASN1(key, x690.Digest(s.hash, signed), signature)
 	case *rsa.PublicKey:
 		switch s.padding {
 		case pkcs1:
-			return rsa.VerifyPKCS1v15(key, s.hash, s.digest(signed), signature) == nil
+			return rsa.VerifyPKCS1v15(key, s.hash, x690.Digest(s.hash, signed), signature) == nil
 		case pss:
-			return rsa.VerifyPSS(key, s.hash, s.digest(signed), signature, &rsa.PSSOptions{SaltLength: s.salt}) == nil
+			return rsa.VerifyPSS(key, s.hash, x690.Digest(s.hash, signed), signature, &rsa.PSSOptions{SaltLength: s.salt}) == nil
 		}
 	}
 	return false
-}
-
-func (s scheme) digest(message []byte) []byte {
-	switch s.hash {
-	case crypto.SHA384:
-		d := sha512.Sum384(message)
-		return d[:]
-	case crypto.SHA512:
-		d := sha512.Sum512(message)
-		return d[:]
-	default:
-		d := sha256.Sum256(message)
-		return d[:]
-	}
 }

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"coldseal/protocol/x690"
+
 	"golang.org/x/crypto/cryptobyte"
 )
 
@@ -247,7 +249,7 @@ func FuzzEntry(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		s := cryptobyte.String(data)
 		e, code, _ := readEntry(&s)
-		if code == "" && (!wellFormed(data[:len(data)-len(s)], 0) || !validSerial(e.serial)) {
+		if code == "" && (!x690.WellFormed(data[:len(data)-len(s)]) || !validSerial(e.serial)) {
 			t.Fatalf("accepted %x", data)
 		}
 	})

@@ -7,6 +7,8 @@ import (
 	"crypto/sha256"
 	"fmt"
 
+	"coldseal/protocol/x690"
+
 	"golang.org/x/crypto/cryptobyte"
 	tag "golang.org/x/crypto/cryptobyte/asn1"
 )
@@ -89,11 +91,11 @@ func parseCertificate(name string, der []byte) (*certificate, *Reason) {
 }
 
 func (c *certificate) parse(der cryptobyte.String) error {
-	whole, ok := one(der, tag.SEQUENCE)
+	whole, ok := x690.One(der, tag.SEQUENCE)
 	if !ok {
 		return fmt.Errorf("not one DER sequence: cut off, or bytes after it")
 	}
-	if !wellFormed(whole, 0) {
+	if !x690.WellFormed(whole) {
 		return fmt.Errorf("not DER")
 	}
 	var tbs, outer cryptobyte.String
@@ -108,7 +110,7 @@ func (c *certificate) parse(der cryptobyte.String) error {
 func (c *certificate) parseTBS(element, outer cryptobyte.String) error {
 	var version, serial, inner, issuer, validity, subject, spki, extensions cryptobyte.String
 	var hasVersion, hasExtensions bool
-	tbs, ok := one(element, tag.SEQUENCE)
+	tbs, ok := x690.One(element, tag.SEQUENCE)
 	if !ok || !tbs.ReadOptionalASN1(&version, &hasVersion, explicit(0)) || !tbs.ReadASN1(&serial, tag.INTEGER) ||
 		!tbs.ReadASN1Element(&inner, tag.SEQUENCE) || !tbs.ReadASN1Element(&issuer, tag.SEQUENCE) ||
 		!tbs.ReadASN1(&validity, tag.SEQUENCE) || !tbs.ReadASN1Element(&subject, tag.SEQUENCE) ||
@@ -159,7 +161,7 @@ func (c *certificate) parsePublicKey(element cryptobyte.String) error {
 	if c.public, err = parseKey(element); err != nil {
 		c.problem(Key, "%v", err)
 	}
-	spki, ok := one(element, tag.SEQUENCE)
+	spki, ok := x690.One(element, tag.SEQUENCE)
 	if !ok || !spki.SkipASN1(tag.SEQUENCE) || !spki.ReadASN1BitStringAsBytes(&bits) || !spki.Empty() {
 		return fmt.Errorf("not a public key")
 	}
@@ -221,5 +223,5 @@ func (c *certificate) checkPurpose(purpose string) []Reason {
 			return nil
 		}
 	}
-	return []Reason{c.refuse(Purpose, "extended key usage does not allow %s", oidText([]byte(purpose)))}
+	return []Reason{c.refuse(Purpose, "extended key usage does not allow %s", x690.OID([]byte(purpose)))}
 }

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"fmt"
 
+	"coldseal/protocol/x690"
+
 	"golang.org/x/crypto/cryptobyte"
 	tag "golang.org/x/crypto/cryptobyte/asn1"
 )
@@ -65,13 +67,13 @@ func parseCRL(name string, der []byte) (*crl, *Reason) {
 }
 
 func (c *crl) parse(der cryptobyte.String) error {
-	whole, ok := one(der, tag.SEQUENCE)
+	whole, ok := x690.One(der, tag.SEQUENCE)
 	if !ok {
 		return fmt.Errorf("not one DER sequence: cut off, or bytes after it")
 	}
 	var tbs, outer cryptobyte.String
 	if !whole.ReadASN1Element(&tbs, tag.SEQUENCE) || !whole.ReadASN1Element(&outer, tag.SEQUENCE) ||
-		!whole.ReadASN1BitStringAsBytes(&c.signature) || !whole.Empty() || !wellFormed(outer, 0) {
+		!whole.ReadASN1BitStringAsBytes(&c.signature) || !whole.Empty() || !x690.WellFormed(outer) {
 		return fmt.Errorf("not a signed CRL")
 	}
 	c.tbs = tbs
@@ -82,11 +84,11 @@ func (c *crl) parseTBS(element, outer cryptobyte.String) error {
 	var inner, issuer, extensions cryptobyte.String
 	var version int
 	var hasEntries, hasExtensions bool
-	tbs, ok := one(element, tag.SEQUENCE)
+	tbs, ok := x690.One(element, tag.SEQUENCE)
 	if !ok || !tbs.ReadASN1Integer(&version) || version != 1 {
 		return fmt.Errorf("not of version 2")
 	}
-	if !tbs.ReadASN1Element(&inner, tag.SEQUENCE) || !tbs.ReadASN1Element(&issuer, tag.SEQUENCE) || !wellFormed(issuer, 0) {
+	if !tbs.ReadASN1Element(&inner, tag.SEQUENCE) || !tbs.ReadASN1Element(&issuer, tag.SEQUENCE) || !x690.WellFormed(issuer) {
 		return fmt.Errorf("algorithm or issuer missing or not DER")
 	}
 	if err := checkName(issuer); err != nil || string(issuer) == emptyName {
@@ -126,8 +128,8 @@ func (c *crl) parseTBS(element, outer cryptobyte.String) error {
 }
 
 func (c *crl) parseExtensions(field cryptobyte.String) error {
-	list, ok := one(field, tag.SEQUENCE)
-	if !ok || list.Empty() || !wellFormed(list, 0) {
+	list, ok := x690.One(field, tag.SEQUENCE)
+	if !ok || list.Empty() || !x690.WellFormed(list) {
 		return fmt.Errorf("extensions are not a list of at least one")
 	}
 	seen := map[string]bool{}
@@ -137,12 +139,12 @@ func (c *crl) parseExtensions(field cryptobyte.String) error {
 			return fmt.Errorf("an extension is not an identifier, critical or not, and a value")
 		}
 		if seen[e.oid] {
-			c.problem(CRLDuplicate, "extension %s is there twice", oidText([]byte(e.oid)))
+			c.problem(CRLDuplicate, "extension %s is there twice", x690.OID([]byte(e.oid)))
 			continue
 		}
 		seen[e.oid] = true
 		if !c.parseExtension(e) {
-			return fmt.Errorf("extension %s cannot be read", oidText([]byte(e.oid)))
+			return fmt.Errorf("extension %s cannot be read", x690.OID([]byte(e.oid)))
 		}
 	}
 	return nil
@@ -158,8 +160,8 @@ func (c *crl) parseExtension(e extension) bool {
 		}
 		c.keyID = a.issuerKeyID
 	case oidCRLNumber:
-		number, ok := one(e.value, tag.INTEGER)
-		if !ok || len(number) > 20 || !shortest(number) || number[0] >= 0x80 {
+		number, ok := x690.One(e.value, tag.INTEGER)
+		if !ok || len(number) > 20 || !x690.Shortest(number) || number[0] >= 0x80 {
 			return false
 		}
 		c.number = bytes.TrimLeft(number, "\x00")
@@ -176,12 +178,12 @@ func (c *crl) parseExtension(e extension) bool {
 		return true
 	default:
 		if e.critical {
-			c.problem(CRLExtension, "critical extension %s is not understood", oidText([]byte(e.oid)))
+			c.problem(CRLExtension, "critical extension %s is not understood", x690.OID([]byte(e.oid)))
 		}
 		return true
 	}
 	if e.critical && e.oid != oidIssuingPoint {
-		c.problem(CRLCriticality, "extension %s must not be critical", oidText([]byte(e.oid)))
+		c.problem(CRLCriticality, "extension %s must not be critical", x690.OID([]byte(e.oid)))
 	}
 	return true
 }
@@ -190,7 +192,7 @@ func (c *crl) parseExtension(e extension) bool {
 func (c *crl) parseIssuingPoint(value cryptobyte.String) bool {
 	var name, reasons, flag cryptobyte.String
 	var hasName, hasReasons, indirect, attributes bool
-	list, ok := one(value, tag.SEQUENCE)
+	list, ok := x690.One(value, tag.SEQUENCE)
 	if !ok || list.Empty() || !list.ReadOptionalASN1(&name, &hasName, explicit(0)) {
 		return false
 	}

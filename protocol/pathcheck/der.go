@@ -6,92 +6,14 @@ import (
 	"fmt"
 	"time"
 
+	"coldseal/protocol/x690"
+
 	"golang.org/x/crypto/cryptobyte"
 	tag "golang.org/x/crypto/cryptobyte/asn1"
 )
 
-// maxNesting bounds the recursion into constructed values. A certificate with a directoryName in an extension is ten
-// deep.
-const maxNesting = 16
-
-// wellFormed reports whether s is a run of DER values, all the way down: shortest definite lengths (cryptobyte reads no
-// others), one-octet tags, no constructed strings, booleans 00 or ff, shortest integers and OID arcs. With it, a parser
-// that reads every field, and refuses defaults that are written out, has read the only encoding of what it returns.
-func wellFormed(s cryptobyte.String, depth int) bool {
-	if depth > maxNesting {
-		return false
-	}
-	for !s.Empty() {
-		var body cryptobyte.String
-		var t tag.Tag
-		if !s.ReadAnyASN1(&body, &t) {
-			return false
-		}
-		const classes, constructed = 0xc0, 0x20
-		isConstructed := t&constructed != 0
-		if isConstructed && !wellFormed(body, depth+1) {
-			return false
-		}
-		if t&classes != 0 {
-			continue
-		}
-		isCollection := t|constructed == tag.SEQUENCE || t|constructed == tag.SET
-		if isConstructed != isCollection || !primitiveWellFormed(t, body) {
-			return false
-		}
-	}
-	return true
-}
-
-func primitiveWellFormed(t tag.Tag, body []byte) bool {
-	switch t {
-	case 0: // end of contents, of the indefinite form
-		return false
-	case tag.BOOLEAN:
-		return len(body) == 1 && (body[0] == 0 || body[0] == 0xff)
-	case tag.INTEGER, tag.ENUM:
-		return shortest(body)
-	case tag.NULL:
-		return len(body) == 0
-	case tag.OBJECT_IDENTIFIER:
-		start := true
-		for _, b := range body {
-			if start && b == 0x80 {
-				return false
-			}
-			start = b < 0x80
-		}
-		return start && len(body) > 0
-	}
-	return true
-}
-
-// shortest tells whether these are the contents of an INTEGER in DER.
-func shortest(body []byte) bool {
-	if len(body) > 1 && (body[0] == 0 && body[1] < 0x80 || body[0] == 0xff && body[1] >= 0x80) {
-		return false
-	}
-	return len(body) > 0
-}
-
-// one reads s as exactly one element of tag t and returns its contents.
-func one(s cryptobyte.String, t tag.Tag) (cryptobyte.String, bool) {
-	var body cryptobyte.String
-	ok := s.ReadASN1(&body, t) && s.Empty()
-	return body, ok
-}
-
 func explicit(n uint8) tag.Tag { return tag.Tag(n).ContextSpecific().Constructed() }
 func implicit(n uint8) tag.Tag { return tag.Tag(n).ContextSpecific() }
-
-// oidText gives the contents of an OBJECT IDENTIFIER in dotted form, for words.
-func oidText(contents []byte) string {
-	var oid x509.OID
-	if err := oid.UnmarshalBinary(contents); err != nil || len(contents) > 40 {
-		return "too long to show"
-	}
-	return oid.String()
-}
 
 // parsePurpose gives the contents of a dotted OID; empty stays empty.
 func parsePurpose(text string) (string, error) {
@@ -112,7 +34,7 @@ func parsePurpose(text string) (string, error) {
 // validSerial tells whether these are the contents of a serial number: positive, of at most 20 octets (RFC 5280 section
 // 4.1.2.2).
 func validSerial(contents []byte) bool {
-	return len(contents) <= 20 && shortest(contents) && contents[0] < 0x80 && (len(contents) > 1 || contents[0] != 0)
+	return len(contents) <= 20 && x690.Shortest(contents) && contents[0] < 0x80 && (len(contents) > 1 || contents[0] != 0)
 }
 
 const firstGeneralized = 2524608000 // 2050-01-01T00:00:00Z
@@ -177,7 +99,7 @@ func twoDigits(s []byte) (int, bool) {
 
 // checkName walks a Name (RFC 5280 section 4.1.2.4): sets that are not empty and are sorted, of types with one value.
 func checkName(element cryptobyte.String) error {
-	name, ok := one(element, tag.SEQUENCE)
+	name, ok := x690.One(element, tag.SEQUENCE)
 	for ok && !name.Empty() {
 		var rdn, previous, pair cryptobyte.String
 		if !name.ReadASN1(&rdn, tag.SET) || rdn.Empty() {
@@ -189,7 +111,7 @@ func checkName(element cryptobyte.String) error {
 			if !rdn.ReadASN1Element(&pair, tag.SEQUENCE) || string(previous) >= string(pair) {
 				return errors.New("relative distinguished name not sorted")
 			}
-			attribute, ok := one(pair, tag.SEQUENCE)
+			attribute, ok := x690.One(pair, tag.SEQUENCE)
 			if !ok || !attribute.SkipASN1(tag.OBJECT_IDENTIFIER) || !attribute.ReadAnyASN1(&value, &t) || !attribute.Empty() {
 				return errors.New("attribute is not a type with one value")
 			}
@@ -226,7 +148,7 @@ func readExtension(s *cryptobyte.String) (e extension, ok bool) {
 // bitString reads a named bit list (X.690 section 11.2.2: trailing zeros are left out) of at most 16 bits; bit 0 is the
 // first.
 func bitString(s cryptobyte.String) (uint16, bool) {
-	body, ok := one(s, tag.BIT_STRING)
+	body, ok := x690.One(s, tag.BIT_STRING)
 	if !ok || len(body) < 2 || len(body) > 3 || body[0] > 7 {
 		return 0, false
 	}

@@ -3,6 +3,8 @@ package pathcheck
 import (
 	"bytes"
 
+	"coldseal/protocol/x690"
+
 	"golang.org/x/crypto/cryptobyte"
 	tag "golang.org/x/crypto/cryptobyte/asn1"
 )
@@ -80,14 +82,14 @@ func (e entry) readExtensions(list cryptobyte.String) (entry, Code, string) {
 		switch string(oid) {
 		case oidReasonCode:
 			seen[n] = oidReasonCode
-			reason, ok := one(value, tag.ENUM)
+			reason, ok := x690.One(value, tag.ENUM)
 			if !ok || len(reason) != 1 || reason[0] == reasonUnused || reason[0] == reasonRemove || reason[0] > reasonLast {
 				return e, CRLForm, "not a reason that an entry of a complete CRL can have"
 			}
 			e.reason = int(reason[0])
 		case oidInvalidityDate:
 			seen[n] = oidInvalidityDate
-			since, ok := one(value, tag.GeneralizedTime)
+			since, ok := x690.One(value, tag.GeneralizedTime)
 			if ok {
 				_, ok = generalizedTime(since)
 			}
@@ -98,11 +100,11 @@ func (e entry) readExtensions(list cryptobyte.String) (entry, Code, string) {
 			return e, CRLEntryExtension, "it is of a certificate of another issuer, which is not supported"
 		default:
 			seen[n] = string(oid)
-			if !primitiveWellFormed(tag.OBJECT_IDENTIFIER, oid) {
+			if !x690.PrimitiveWellFormed(tag.OBJECT_IDENTIFIER, oid) {
 				return e, CRLForm, "an extension's identifier is not DER"
 			}
 			if isCritical {
-				return e, CRLEntryExtension, "critical extension " + oidText(oid) + " is not understood"
+				return e, CRLEntryExtension, "critical extension " + x690.OID(oid) + " is not understood"
 			}
 		}
 	}

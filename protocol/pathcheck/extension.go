@@ -3,6 +3,8 @@ package pathcheck
 import (
 	"fmt"
 
+	"coldseal/protocol/x690"
+
 	"golang.org/x/crypto/cryptobyte"
 	tag "golang.org/x/crypto/cryptobyte/asn1"
 )
@@ -32,7 +34,7 @@ const (
 // parseExtensions reads the contents of the field. An extension that is understood and cannot be read makes the
 // certificate unreadable.
 func (c *certificate) parseExtensions(field cryptobyte.String) error {
-	list, ok := one(field, tag.SEQUENCE)
+	list, ok := x690.One(field, tag.SEQUENCE)
 	if !ok || list.Empty() {
 		return fmt.Errorf("extensions are not a list of at least one")
 	}
@@ -42,12 +44,12 @@ func (c *certificate) parseExtensions(field cryptobyte.String) error {
 			return fmt.Errorf("an extension is not an identifier, critical or not, and a value")
 		}
 		if c.has(e.oid) {
-			c.problem(DuplicateExtension, "extension %s is there twice", oidText([]byte(e.oid)))
+			c.problem(DuplicateExtension, "extension %s is there twice", x690.OID([]byte(e.oid)))
 			continue
 		}
 		c.seen[e.oid] = true
 		if !c.parseExtension(e) {
-			return fmt.Errorf("extension %s cannot be read", oidText([]byte(e.oid)))
+			return fmt.Errorf("extension %s cannot be read", x690.OID([]byte(e.oid)))
 		}
 	}
 	return nil
@@ -67,11 +69,11 @@ func (c *certificate) parseExtension(e extension) (ok bool) {
 		ok = c.parsePurposes(e.value)
 	case oidSubjectAltName:
 		c.altCritical = e.critical
-		names, valid := one(e.value, tag.SEQUENCE)
-		ok = valid && wellFormed(names, 0) && !names.Empty()
+		names, valid := x690.One(e.value, tag.SEQUENCE)
+		ok = valid && x690.WellFormed(names) && !names.Empty()
 	case oidSubjectKeyID:
 		mustNot = true
-		id, valid := one(e.value, tag.OCTET_STRING)
+		id, valid := x690.One(e.value, tag.OCTET_STRING)
 		c.subjectKeyID, ok = id, valid && len(id) > 0
 	case oidAuthorityKeyID:
 		mustNot = true
@@ -79,8 +81,8 @@ func (c *certificate) parseExtension(e extension) (ok bool) {
 	case oidCRLPoints:
 		ok = c.parsePoints(e.value)
 	case oidPolicies:
-		list, valid := one(e.value, tag.SEQUENCE)
-		ok = valid && wellFormed(list, 0) && !list.Empty()
+		list, valid := x690.One(e.value, tag.SEQUENCE)
+		ok = valid && x690.WellFormed(list) && !list.Empty()
 	case oidAuthorityAccess:
 		mustNot, ok = true, true
 	case oidNameConstraints:
@@ -92,9 +94,9 @@ func (c *certificate) parseExtension(e extension) (ok bool) {
 	}
 	switch {
 	case !known && e.critical:
-		c.problem(CriticalExtension, "critical extension %s is not understood", oidText([]byte(e.oid)))
+		c.problem(CriticalExtension, "critical extension %s is not understood", x690.OID([]byte(e.oid)))
 	case mustNot && e.critical:
-		c.problem(Criticality, "extension %s must not be critical", oidText([]byte(e.oid)))
+		c.problem(Criticality, "extension %s must not be critical", x690.OID([]byte(e.oid)))
 	}
 	return ok
 }
@@ -102,7 +104,7 @@ func (c *certificate) parseExtension(e extension) (ok bool) {
 // parseBasicConstraints reads RFC 5280 section 4.2.1.9.
 func (c *certificate) parseBasicConstraints(value cryptobyte.String) bool {
 	var ca cryptobyte.String
-	list, ok := one(value, tag.SEQUENCE)
+	list, ok := x690.One(value, tag.SEQUENCE)
 	if !ok || !list.ReadOptionalASN1(&ca, &c.isCA, tag.BOOLEAN) || c.isCA && string(ca) != "\xff" {
 		return false
 	}
@@ -114,13 +116,13 @@ func (c *certificate) parseBasicConstraints(value cryptobyte.String) bool {
 
 // parsePurposes reads RFC 5280 section 4.2.1.12.
 func (c *certificate) parsePurposes(value cryptobyte.String) bool {
-	list, ok := one(value, tag.SEQUENCE)
+	list, ok := x690.One(value, tag.SEQUENCE)
 	if !ok || list.Empty() {
 		return false
 	}
 	for !list.Empty() {
 		var oid cryptobyte.String
-		if !list.ReadASN1(&oid, tag.OBJECT_IDENTIFIER) || !primitiveWellFormed(tag.OBJECT_IDENTIFIER, oid) {
+		if !list.ReadASN1(&oid, tag.OBJECT_IDENTIFIER) || !x690.PrimitiveWellFormed(tag.OBJECT_IDENTIFIER, oid) {
 			return false
 		}
 		c.purposes = append(c.purposes, string(oid))
@@ -132,20 +134,20 @@ func (c *certificate) parsePurposes(value cryptobyte.String) bool {
 func (c *certificate) parseAuthorityKeyID(value cryptobyte.String) bool {
 	var id, names, serial cryptobyte.String
 	var hasID, hasNames, hasSerial bool
-	list, ok := one(value, tag.SEQUENCE)
+	list, ok := x690.One(value, tag.SEQUENCE)
 	if !ok || !list.ReadOptionalASN1(&id, &hasID, implicit(0)) || !list.ReadOptionalASN1(&names, &hasNames, explicit(1)) ||
 		!list.ReadOptionalASN1(&serial, &hasSerial, implicit(2)) || !list.Empty() {
 		return false
 	}
 	c.issuerKeyID, c.issuerNames, c.issuerSerial = id, names, serial
-	return hasNames == hasSerial && (!hasID || len(id) > 0) && (!hasNames || len(names) > 0 && wellFormed(names, 0)) &&
-		(!hasSerial || shortest(serial))
+	return hasNames == hasSerial && (!hasID || len(id) > 0) && (!hasNames || len(names) > 0 && x690.WellFormed(names)) &&
+		(!hasSerial || x690.Shortest(serial))
 }
 
 // parsePoints reads RFC 5280 section 4.2.1.13. Points for some reasons only, of another issuer, or named relative to
 // the issuer are left out: no CRL is taken for theirs.
 func (c *certificate) parsePoints(value cryptobyte.String) bool {
-	list, ok := one(value, tag.SEQUENCE)
+	list, ok := x690.One(value, tag.SEQUENCE)
 	if !ok || list.Empty() {
 		return false
 	}
@@ -178,7 +180,7 @@ func readPointNames(choice cryptobyte.String) (names [][]byte, ok bool) {
 	if !isFull {
 		return nil, choice.SkipASN1(explicit(1)) && choice.Empty()
 	}
-	if !choice.Empty() || full.Empty() || !wellFormed(full, 0) {
+	if !choice.Empty() || full.Empty() || !x690.WellFormed(full) {
 		return nil, false
 	}
 	for !full.Empty() {

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"coldseal/protocol/x690"
+
 	"golang.org/x/crypto/cryptobyte"
 	tag "golang.org/x/crypto/cryptobyte/asn1"
 )
@@ -193,7 +195,7 @@ func sign(key *ecdsa.PrivateKey, algorithm string, message []byte) []byte {
 	case ecdsaSHA512:
 		s, opts = scheme{kindECDSA, crypto.SHA512}, crypto.SHA512
 	}
-	signature, err := key.Sign(nil, s.digest(message), opts)
+	signature, err := key.Sign(nil, x690.Digest(s.hash, message), opts)
 	if err != nil {
 		panic(err)
 	}

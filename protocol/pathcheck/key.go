@@ -7,11 +7,11 @@ import (
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rsa"
-	"crypto/sha256"
-	"crypto/sha512"
 	"crypto/x509"
 	"errors"
 	"fmt"
+
+	"coldseal/protocol/x690"
 )
 
 // Sizes of RSA keys: 2048 by NIST SP 800-57 part 1, and what verifying costs grows with the square.
@@ -113,28 +113,14 @@ func (s scheme) verify(key crypto.PublicKey, signed, signature []byte) bool {
 	case ed25519.PublicKey:
 		return s.kind == kindEd25519 && ed25519.Verify(key, signed, signature)
 	case *ecdsa.PublicKey:
-		return s.kind == kindECDSA && ecdsa.VerifyASN1(key, s.digest(signed), signature)
+		return s.kind == kindECDSA && ecdsa.VerifyASN1(key, x690.Digest(s.hash, signed), signature)
 	case *rsa.PublicKey:
 		switch s.kind {
 		case kindPKCS1:
-			return rsa.VerifyPKCS1v15(key, s.hash, s.digest(signed), signature) == nil
+			return rsa.VerifyPKCS1v15(key, s.hash, x690.Digest(s.hash, signed), signature) == nil
 		case kindPSS:
-			return rsa.VerifyPSS(key, s.hash, s.digest(signed), signature, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash}) == nil
+			return rsa.VerifyPSS(key, s.hash, x690.Digest(s.hash, signed), signature, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash}) == nil
 		}
 	}
 	return false
-}
-
-func (s scheme) digest(message []byte) []byte {
-	switch s.hash {
-	case crypto.SHA384:
-		d := sha512.Sum384(message)
-		return d[:]
-	case crypto.SHA512:
-		d := sha512.Sum512(message)
-		return d[:]
-	default:
-		d := sha256.Sum256(message)
-		return d[:]
-	}
 }

@@ -6,6 +6,8 @@ import (
 	"crypto/sha256"
 	"fmt"
 
+	"coldseal/protocol/x690"
+
 	"golang.org/x/crypto/cryptobyte"
 	tag "golang.org/x/crypto/cryptobyte/asn1"
 )
@@ -150,8 +152,8 @@ func parseOCSP(der cryptobyte.String) (*ocspResponse, *Reason) {
 	if len(der) > MaxOCSP {
 		return fail(Limit, "%d octets, at most %d are read", len(der), MaxOCSP)
 	}
-	whole, ok := one(der, tag.SEQUENCE)
-	if !ok || !wellFormed(whole, 0) {
+	whole, ok := x690.One(der, tag.SEQUENCE)
+	if !ok || !x690.WellFormed(whole) {
 		return fail(OCSPForm, "not one DER sequence")
 	}
 	var status, field, wrapped, oid, basic cryptobyte.String
@@ -164,15 +166,15 @@ func parseOCSP(der cryptobyte.String) (*ocspResponse, *Reason) {
 	if !whole.ReadASN1(&field, explicit(0)) || !whole.Empty() {
 		return fail(OCSPForm, "not a status and an answer")
 	}
-	wrapped, ok = one(field, tag.SEQUENCE)
+	wrapped, ok = x690.One(field, tag.SEQUENCE)
 	if !ok || !wrapped.ReadASN1(&oid, tag.OBJECT_IDENTIFIER) || string(oid) != oidBasicResponse {
 		return fail(OCSPForm, "not a basic response")
 	}
-	basic, ok = one(wrapped, tag.OCTET_STRING)
+	basic, ok = x690.One(wrapped, tag.OCTET_STRING)
 	if ok {
-		basic, ok = one(basic, tag.SEQUENCE)
+		basic, ok = x690.One(basic, tag.SEQUENCE)
 	}
-	if !ok || !wellFormed(basic, 0) {
+	if !ok || !x690.WellFormed(basic) {
 		return fail(OCSPForm, "the basic response is not one DER sequence")
 	}
 	r := &ocspResponse{}
@@ -195,7 +197,7 @@ func (r *ocspResponse) parseBasic(basic cryptobyte.String) (Code, error) {
 	}
 	r.signed = signed
 	if hasCertificates {
-		list, ok := one(field, tag.SEQUENCE)
+		list, ok := x690.One(field, tag.SEQUENCE)
 		for i := 1; ok && !list.Empty(); i++ {
 			var der cryptobyte.String
 			if !list.ReadASN1Element(&der, tag.SEQUENCE) || i > maxResponders {
@@ -219,7 +221,7 @@ func (r *ocspResponse) parseData(element cryptobyte.String) (Code, error) {
 	var id, produced, answers, extensions cryptobyte.String
 	var t tag.Tag
 	var hasExtensions bool
-	data, ok := one(element, tag.SEQUENCE)
+	data, ok := x690.One(element, tag.SEQUENCE)
 	if !ok || !data.ReadAnyASN1(&id, &t) {
 		return OCSPForm, fmt.Errorf("no responder")
 	}
@@ -230,7 +232,7 @@ func (r *ocspResponse) parseData(element cryptobyte.String) (Code, error) {
 		}
 		r.name = id
 	case explicit(2):
-		if r.keyHash, ok = one(id, tag.OCTET_STRING); !ok || len(r.keyHash) != sha1.Size {
+		if r.keyHash, ok = x690.One(id, tag.OCTET_STRING); !ok || len(r.keyHash) != sha1.Size {
 			return OCSPForm, fmt.Errorf("the responder's key is not a SHA-1 hash")
 		}
 	default:
@@ -281,7 +283,7 @@ func (a *ocspAnswer) parse(s *cryptobyte.String) (Code, error) {
 	}
 	if ok && hasNext {
 		var next cryptobyte.String
-		if next, ok = one(field, tag.GeneralizedTime); ok {
+		if next, ok = x690.One(field, tag.GeneralizedTime); ok {
 			a.NextUpdate, ok = generalizedTime(next)
 		}
 	}
@@ -307,7 +309,7 @@ func (a *ocspAnswer) parseStatus(body cryptobyte.String, t tag.Tag) bool {
 		}
 		a.Status = "revoked"
 		if hasReason {
-			reason, valid := one(field, tag.ENUM)
+			reason, valid := x690.One(field, tag.ENUM)
 			if !valid || len(reason) != 1 || reason[0] > reasonLast || reason[0] == reasonUnused || reason[0] == reasonRemove {
 				return false
 			}
@@ -326,7 +328,7 @@ func ocspExtensions(field cryptobyte.String, present bool) (Code, error) {
 	if !present {
 		return "", nil
 	}
-	list, ok := one(field, tag.SEQUENCE)
+	list, ok := x690.One(field, tag.SEQUENCE)
 	if !ok || list.Empty() {
 		return OCSPForm, fmt.Errorf("extensions are not a list of at least one")
 	}
@@ -338,7 +340,7 @@ func ocspExtensions(field cryptobyte.String, present bool) (Code, error) {
 		}
 		seen[e.oid] = true
 		if e.critical {
-			return OCSPExtension, fmt.Errorf("critical extension %s is not understood", oidText([]byte(e.oid)))
+			return OCSPExtension, fmt.Errorf("critical extension %s is not understood", x690.OID([]byte(e.oid)))
 		}
 	}
 	return "", nil

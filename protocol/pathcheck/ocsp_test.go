@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"coldseal/protocol/x690"
+
 	"golang.org/x/crypto/cryptobyte"
 	tag "golang.org/x/crypto/cryptobyte/asn1"
 	"golang.org/x/crypto/ocsp"
@@ -56,7 +58,7 @@ func certID(subject, key []byte) []byte {
 
 func bitsOf(t testing.TB, spki []byte) []byte {
 	var bits []byte
-	s, ok := one(spki, tag.SEQUENCE)
+	s, ok := x690.One(spki, tag.SEQUENCE)
 	if !ok || !s.SkipASN1(tag.SEQUENCE) || !s.ReadASN1BitStringAsBytes(&bits) {
 		t.Fatal("not a SubjectPublicKeyInfo")
 	}
