@@ -21,22 +21,35 @@ type verified struct {
 
 func byNumber(a, b verified) int { return cmp.Compare(a.number, b.number) }
 
-// check compares one answer with what was asked and with its leaf in the log.
-func (in *incoming) check(tx *store.Tx, data []byte) (verified, error) {
+// find looks for the request with an id, first where it is likely to be; number 0 is that it is not known here.
+func find(tx *store.Tx, id protocol.Digest, likely uint64) (number uint64, asked store.Asked, err error) {
+	if asked, err = tx.Asked(likely); err == nil && asked.ID == id {
+		return likely, asked, nil
+	}
+	if number = tx.RequestNumber(id); number == 0 {
+		return 0, store.Asked{}, nil
+	}
+	asked, err = tx.Asked(number)
+	return number, asked, err
+}
+
+// check compares one answer with what was asked and with its leaf in the log. The request is looked for at a likely
+// number first.
+func (in *incoming) check(tx *store.Tx, data []byte, likely uint64) (verified, error) {
 	answer, result, err := protocol.ParseAnswer(data)
 	if err != nil {
 		return verified{}, lie("it cannot be read: %v", err)
 	}
-	v := verified{number: tx.RequestNumber(result.ID), result: store.Result{Outcome: result.Outcome, Serial: result.Serial, Answer: data}}
+	number, asked, err := find(tx, result.ID, likely)
+	if err != nil {
+		return verified{}, err
+	}
+	v := verified{number: number, result: store.Result{Outcome: result.Outcome, Serial: result.Serial, Answer: data}}
 	if result.Outcome == protocol.OutcomeRefused {
 		v.result.Open = result.Refusal.Open()
 		return v, in.checkLeaf(tx, &answer, &result, auditlog.Leaf{Kind: auditlog.Refused})
 	}
-	var asked store.Asked
 	if v.number != 0 {
-		if asked, err = tx.Asked(v.number); err != nil {
-			return v, err
-		}
 		if err := agrees(&asked, &result); err != nil {
 			return v, err
 		}

@@ -231,9 +231,11 @@ func (in *incoming) read(ctx context.Context, jobs, order chan<- *job) error {
 
 func (in *incoming) checkAll(tx *store.Tx, j *job) error {
 	j.verified = make([]verified, len(j.data))
+	var last uint64
 	for i, data := range j.data {
 		var err error
-		if j.verified[i], err = in.check(tx, data); err != nil {
+		j.verified[i], err = in.check(tx, data, last+1) // answers come in the order in which requests were made, mostly
+		if last = j.verified[i].number; err != nil {
 			return fmt.Errorf("answer %d: %w", j.place+uint64(i), err)
 		}
 		j.verified[i].place = j.place + uint64(i)

@@ -27,7 +27,7 @@ type leafReader struct {
 }
 
 // leafStride is how many leaves are between two marks: what is looked for is found in one small read.
-const leafStride = 16
+const leafStride = 8
 
 func newLeafReader(in *incoming) *leafReader {
 	l := &leafReader{in: in, first: in.header.FirstLeaf}
@@ -105,12 +105,7 @@ func (l *leafReader) prove() error {
 		return lie("the checkpoint does not continue the log known here: %v", err)
 	}
 	r := bufio.NewReaderSize(in.plain.Reader(), 1<<16)
-	offset, err := skip(r, protocol.MaxResponseHeader, 1)
-	if err == nil {
-		var n int64
-		n, err = skip(r, protocol.MaxAnswer, h.Results)
-		offset += n
-	}
+	offset, err := skip(r, 1+h.Results) // the header and the answers
 	if err != nil {
 		return lie("the response cannot be read: %v", err)
 	}
@@ -148,14 +143,18 @@ func (l *leafReader) prove() error {
 	return st.flush()
 }
 
-// skip reads over n byte strings and returns how many bytes they take.
-func skip(r *bufio.Reader, max int, n uint64) (bytes int64, err error) {
+// skip reads over n byte strings and returns how many bytes they take. It doesn't judge them: whoever hands them out does.
+func skip(r *bufio.Reader, n uint64) (bytes int64, err error) {
 	for range n {
-		data, err := protocol.ReadString(r, max)
+		head, err := r.Peek(5)
+		if len(head) == 0 {
+			return bytes, err
+		}
+		whole, err := r.Discard(headed(head))
+		bytes += int64(whole)
 		if err != nil {
 			return bytes, err
 		}
-		bytes += stringSize(len(data))
 	}
 	return bytes, nil
 }
@@ -234,18 +233,23 @@ func (l *leafReader) leaf(tx *store.Tx, index uint64) ([]byte, error) {
 	return bytes.Clone(rest[head:size]), nil
 }
 
-// headed is the size of the byte string at the beginning of data, of which leaves have at most MaxLeaf bytes; the
-// response was read once already, so that its form is known to be right.
+// headed is the size of the byte string at the beginning of data.
 func headed(data []byte) int {
-	switch {
-	case len(data) < 3:
-		return len(data) + 1
-	case data[0]&31 < 24:
-		return 1 + int(data[0]&31)
-	case data[0]&31 == 24:
-		return 2 + int(data[1])
+	if len(data) == 0 {
+		return 1 // cut
 	}
-	return 3 + int(data[1])<<8 + int(data[2])
+	if data[0]&31 < 24 {
+		return 1 + int(data[0]&31)
+	}
+	width := 1 << (data[0]&31 - 24)
+	if len(data) <= width || width > 4 {
+		return len(data) + 1 // cut
+	}
+	size := 0
+	for _, b := range data[1 : 1+width] {
+		size = size<<8 | int(b)
+	}
+	return 1 + width + size
 }
 
 // stager writes leaves that are new here, and the hashes of their tree.

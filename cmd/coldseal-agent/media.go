@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -103,6 +104,7 @@ func importCommand() *cobra.Command {
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
 		ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 		defer stop()
+		debug.SetGCPercent(200) // an import makes much garbage and holds little
 		return o.with(func(s *agent.Service) error {
 			var progress *cli.Progress
 			all, err := s.Import(ctx, medium, func(done, total uint64) {
