@@ -1,6 +1,8 @@
 package policy
 
 import (
+	"slices"
+
 	"coldseal/protocol"
 )
 
@@ -30,6 +32,18 @@ func (r *Roster) DecideOrder(kind protocol.Kind, approved []Approved) *protocol.
 	rule := Rule{Persons: order.Persons, Roles: []string{order.Role}, Alone: true}
 	q := question{rule: rule, order: true}
 	return q.decide(approved)
+}
+
+// LastResort is the rule for taking away certificates whose profile is no longer in the policy: anybody whose scope
+// covers them.
+func (r *Roster) LastResort() Rule {
+	rule := Rule{Persons: 1, Roles: []string{RoleApprover}}
+	for _, o := range r.Officers {
+		rule.Roles = append(rule.Roles, o.Roles...)
+	}
+	slices.Sort(rule.Roles)
+	rule.Roles = slices.Compact(rule.Roles)
+	return rule
 }
 
 // Index finds officers by the id of a key: the SHA-256 of its SubjectPublicKeyInfo.

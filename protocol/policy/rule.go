@@ -235,6 +235,20 @@ func (p *Policy) Escalation(rule Rule, target protocol.Scope, scopes []protocol.
 	return nil
 }
 
+// Renews tells whether the current key alone may renew a certificate now (law 4); nil is yes. That the certificate is
+// active and has no successor is the caller's to know. Times are unix seconds: notAfter is inclusive, approved is when
+// persons last approved it.
+func (r Renewal) Renews(serial []byte, now, notAfter, approved int64) *protocol.Refusal {
+	const day = 86400
+	if from := notAfter + 1 - r.WindowDays*day; now < from {
+		return protocol.Refuse(protocol.CodeRenewalWindow, "serial", fmt.Sprintf("%x", serial), "from", protocol.Date(from), "to", protocol.Date(notAfter))
+	}
+	if now > approved+r.SinceDays*day {
+		return protocol.Refuse(protocol.CodeRenewalTooOld, "date", protocol.Date(approved), "limit", strconv.FormatInt(r.SinceDays, 10))
+	}
+	return nil
+}
+
 // reaches tells whether the profile is for the body or for one below it.
 func (p *Profile) reaches(body string) bool {
 	if p.Segments != 0 && uint64(strings.Count(body, "/"))+1 > p.Segments {
