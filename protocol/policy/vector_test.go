@@ -4,15 +4,12 @@ import (
 	"bytes"
 	"encoding/hex"
 	"encoding/json"
-	"flag"
 	"os"
 	"os/exec"
 	"testing"
 
 	"coldseal/protocol"
 )
-
-var update = flag.Bool("update", false, "write testdata/library.json anew")
 
 // python is Debian's own interpreter: another one may lack python3-cbor2.
 const python = "/usr/bin/python3"
