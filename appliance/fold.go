@@ -1,6 +1,7 @@
 package appliance
 
 import (
+	"bytes"
 	"crypto/x509"
 	"fmt"
 
@@ -32,12 +33,18 @@ func (f *fold) isDone(id protocol.Digest, index uint64) error {
 
 func (f *fold) issuance(index uint64, leaf auditlog.Leaf, body []byte) error {
 	f.issued++
+	f.pending = nil
 	c, found, err := f.tx.Certificate(protocol.Digest(leaf.Issuer), leaf.Serial)
 	if err != nil {
 		return err
 	}
 	if !found || c.Issued != index || c.Profile != leaf.Profile || c.Changed < index || c.Changed == index && c.Status != auditlog.Active {
 		return fmt.Errorf("the ledger says something else of certificate %x", leaf.Serial)
+	}
+	if c.Changed != index {
+		if err := f.changedAt(c, leaf); err != nil {
+			return err
+		}
 	}
 	if f.lastKind == auditlog.Order {
 		return nil // a CA certificate; its request is done in the order's leaf
@@ -74,6 +81,23 @@ func (f *fold) approver(leaf auditlog.Leaf, body []byte) error {
 func digestOf(v any) (protocol.Digest, error) {
 	data, err := cose.Marshal(v)
 	return protocol.DigestOf(data), err
+}
+
+// changedAt asks whether the leaf that a certificate's status is from says so. That no later one says otherwise is asked
+// when the others come (change).
+func (f *fold) changedAt(c store.Certificate, issued auditlog.Leaf) error {
+	encoded, err := f.tx.Leaf(c.Changed)
+	if err != nil {
+		return err
+	}
+	leaf, err := auditlog.ParseLeaf(encoded)
+	if err != nil {
+		return err
+	}
+	if leaf.Kind != auditlog.Changed || !bytes.Equal(leaf.Issuer, issued.Issuer) || !bytes.Equal(leaf.Serial, issued.Serial) || leaf.Status != c.Status {
+		return fmt.Errorf("leaf %d does not say what the ledger does of certificate %x", c.Changed, leaf.Serial)
+	}
+	return nil
 }
 
 func (f *fold) change(index uint64, leaf auditlog.Leaf, body []byte) error {

@@ -12,6 +12,7 @@ import (
 	"coldseal/appliance/store"
 	"coldseal/protocol"
 	"coldseal/protocol/auditlog"
+	"coldseal/protocol/cose"
 )
 
 // replay folds the log and compares what it comes to with the ledger.
@@ -68,6 +69,7 @@ type fold struct {
 	next      uint64
 	counter   uint64
 	lastKind  auditlog.Kind
+	pending   []byte // body of the last intents, until they have results
 	issued    uint64
 	done      uint64
 	revoked   uint64
@@ -96,6 +98,8 @@ func (f *fold) leaf(index uint64, encoded, salted []byte) error {
 		body = salted[store.SaltSize:]
 	}
 	switch leaf.Kind {
+	case auditlog.Intents:
+		f.pending = bytes.Clone(body)
 	case auditlog.Step:
 		if leaf.Number != f.counter+1 {
 			return fail("step %d follows %d", leaf.Number, f.counter)
@@ -106,6 +110,7 @@ func (f *fold) leaf(index uint64, encoded, salted []byte) error {
 	case auditlog.Changed:
 		err = f.change(index, leaf, body)
 	case auditlog.Burned:
+		f.pending = nil
 		f.revoked++
 		f.changed[protocol.Digest(leaf.Issuer)] = index
 		err = f.entry(index, leaf)
@@ -160,7 +165,7 @@ func (f *fold) compare(m *store.Meta) error {
 	case m.Clock != f.state.Clock:
 		return errors.New("replay: the ledger's time of the last entry is not that of the log")
 	}
-	if err := f.compareApprovers(); err != nil {
+	if err := errors.Join(f.compareApprovers(), f.compareIntents()); err != nil {
 		return err
 	}
 	parties := map[string][]byte{}
@@ -225,4 +230,26 @@ func (f *fold) compareApprovers() error {
 		err = fmt.Errorf("replay: the ledger has %d approvers, the log %d", known, len(f.approvers))
 	}
 	return err
+}
+
+// compareIntents asks whether the serials that are to be burned are those whose signing was interrupted.
+func (f *fold) compareIntents() error {
+	var logged auditlog.IntentsBody
+	if f.pending != nil {
+		if err := cose.Unmarshal(f.pending, &logged); err != nil {
+			return fmt.Errorf("replay: the last intents: %w", err)
+		}
+	}
+	kept, err := f.tx.Intents()
+	if err != nil {
+		return err
+	}
+	kept = slices.DeleteFunc(kept, func(in store.Intent) bool { return len(in.Serial) == 0 }) // a CRL's number is given again
+	logged.Intents = slices.DeleteFunc(logged.Intents, func(in auditlog.Intent) bool { return len(in.Serial) == 0 || in.TBS.IsZero() })
+	if !slices.EqualFunc(kept, logged.Intents, func(a store.Intent, b auditlog.Intent) bool {
+		return a.Issuer == b.Issuer && bytes.Equal(a.Serial, b.Serial) && a.TBS == b.TBS
+	}) {
+		return fmt.Errorf("replay: %d signatures were under way, the ledger has %d others", len(logged.Intents), len(kept))
+	}
+	return nil
 }
