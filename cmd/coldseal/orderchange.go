@@ -35,7 +35,7 @@ func digestOf(text string, stdin io.Reader) (protocol.Digest, error) {
 func orderPolicy() *cobra.Command {
 	var files []string
 	c, _ := newOrder(protocol.KindPolicy, "--policy FILE…", "order a new policy",
-		"The new policy has to keep the laws under the roster that stands. What it changes is written to standard error.",
+		"The new policy has to keep the laws under the roster that stands. What it changes is said by coldseal policy diff.",
 		func(c *cobra.Command, o *ordering) (any, error) {
 			if len(files) == 0 {
 				return nil, cli.Usage("--policy says which one")

@@ -284,6 +284,7 @@ func policyLibraryCommand() *cobra.Command {
 			}
 			for _, f := range files {
 				first, _, _ := strings.Cut(string(f.Data), "\n")
+				first, _, _ = strings.Cut(strings.TrimSuffix(first, "."), ". ")
 				if _, err := fmt.Fprintf(c.OutOrStdout(), "library:%-20s %s\n", strings.TrimSuffix(f.Name, ".yaml"), strings.TrimPrefix(first, "# ")); err != nil {
 					return err
 				}
