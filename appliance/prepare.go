@@ -141,7 +141,7 @@ func (e *Engine) lookUpRenewed(tx *store.Tx, it *item) error {
 	var found bool
 	var err error
 	id := it.content.Renews
-	if it.old, found, err = tx.Certificate(id.Issuer, id.Serial); err != nil {
+	if it.old, found, err = e.certificate(tx, id.Issuer, id.Serial); err != nil {
 		return err
 	}
 	if !found {

@@ -150,7 +150,7 @@ func (r *run) receipt(result protocol.Result, now int64) ([]byte, error) {
 // leaves the certificate in it.old. Subject and requester are the persons who may not approve it; taking away one's own
 // certificate is nobody's to refuse.
 func (e *Engine) decideStanding(tx *store.Tx, it *item, serial []byte, subject, requester string, approved []policy.Approved) (*protocol.Refusal, error) {
-	c, found, err := tx.Certificate(it.req.Issuer, serial)
+	c, found, err := e.certificate(tx, it.req.Issuer, serial)
 	if err != nil {
 		return nil, err
 	}
@@ -168,6 +168,15 @@ func (e *Engine) decideStanding(tx *store.Tx, it *item, serial []byte, subject, 
 		return protocol.Refuse(protocol.CodeProfileUnknown, "profile", c.Profile), nil
 	}
 	return asked.Decide(protocol.Scope{Profile: c.Profile, Body: c.Body}, subject, requester, approved), nil
+}
+
+// certificate finds a certificate as a request names it. The ledger's keys hold the beginning of the issuer's id only, so
+// that id is compared whole here.
+func (e *Engine) certificate(tx *store.Tx, issuer protocol.Digest, serial []byte) (store.Certificate, bool, error) {
+	if _, ours := e.state.CAs[issuer]; !ours {
+		return store.Certificate{}, false, nil
+	}
+	return tx.Certificate(issuer, serial)
 }
 
 // lastResort is the rule for taking away certificates whose profile is no longer in the policy: anybody whose scope
