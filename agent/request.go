@@ -2,6 +2,7 @@ package agent
 
 import (
 	"crypto"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -127,11 +128,31 @@ func (v *view) prepare(w Wish) (*prepared, error) {
 		return nil, err
 	}
 	if w.Current != nil {
+		if err := v.holds(&w, p.req.Issuer); err != nil && !w.Unchecked {
+			return nil, err
+		}
 		if p.item.Current, err = protocol.SignID(w.Current, protocol.ContextCurrentKey, protocol.ID(p.bytes)); err != nil {
 			return nil, &Error{Kind: ErrInput, What: "sign with the current key", Err: err, Hint: "attach a signature that is made elsewhere: attach --current"}
 		}
 	}
 	return p, nil
+}
+
+// holds asks whether the key that signs a renewal is the one of the certificate, where that is known here.
+func (v *view) holds(w *Wish, issuer protocol.Digest) error {
+	o, found, err := v.certificate(issuer, w.Serial)
+	if err != nil || !found {
+		return err
+	}
+	cert, err := x509.ParseCertificate(o.result.Certificate)
+	if err != nil {
+		return fmt.Errorf("stored certificate: %w", err)
+	}
+	if key, ok := cert.PublicKey.(interface{ Equal(crypto.PublicKey) bool }); !ok || !key.Equal(w.Current.Public()) {
+		return refused("renew", protocol.Refuse(protocol.CodeKeyNotVouched, "origin", protocol.OriginCurrent.String(),
+			"reason", fmt.Sprintf("the key that signs is not the one of the certificate %x", w.Serial)))
+	}
+	return nil
 }
 
 // finish encodes the request and takes the way of those who receive it, so that no form is sent that is refused.
