@@ -2,6 +2,8 @@ package policy
 
 import (
 	"bytes"
+	"crypto/ed25519"
+	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
 	"os"
@@ -36,12 +38,13 @@ func TestVector(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	key, err := hex.DecodeString("302a300506032b6570032100d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a") // RFC 8032 section 7.1
-	if err != nil {
-		t.Fatal(err)
-	}
 	r := &Roster{Version: protocol.Version}
-	for _, person := range []string{"it:A", "it:B", "it:C"} {
+	for i, person := range []string{"it:A", "it:B", "it:C"} {
+		seed := bytes.Repeat([]byte{byte(i + 1)}, ed25519.SeedSize)
+		key, err := x509.MarshalPKIXPublicKey(ed25519.NewKeyFromSeed(seed).Public())
+		if err != nil {
+			t.Fatal(err)
+		}
 		r.Officers = append(r.Officers, Officer{Person: person, Name: person, Keys: [][]byte{key}, Roles: []string{"security-officer"}})
 	}
 	for k := protocol.KindCreateKey; k <= protocol.KindCRL; k++ {
