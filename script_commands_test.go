@@ -126,7 +126,7 @@ func steps(ts *testscript.TestScript, lines ...[]string) error {
 // commands are the verbs and what only looks.
 func commands() map[string]func(*testscript.TestScript, bool, []string) {
 	all := map[string]func(*testscript.TestScript, bool, []string){
-		"exits": exits, "let": let, "json": jsonHas, "flip": flip, "csrs": csrs, "await": await, "strike": strike, "same": same, "umount": umount,
+		"exits": exits, "let": let, "json": jsonHas, "flip": flip, "csrs": csrs, "await": await, "strike": strike, "same": same, "umount": umount, "record": record, "undo": undo,
 	}
 	for name, do := range verbs() {
 		all[name] = func(ts *testscript.TestScript, neg bool, args []string) {
@@ -189,9 +189,9 @@ func found(ts *testscript.TestScript, path string) (values []string) {
 	return values
 }
 
-// let NAME [PATH] keeps what stdout says, or its JSON says at a path, as $NAME.
+// let NAME [PATH] keeps the first line of stdout, or what its JSON says at a path, as $NAME.
 func let(ts *testscript.TestScript, _ bool, args []string) {
-	value := strings.TrimSpace(ts.ReadFile("stdout"))
+	value, _, _ := strings.Cut(strings.TrimSpace(ts.ReadFile("stdout")), "\n")
 	if len(args) > 1 {
 		values := found(ts, args[1])
 		if len(values) == 0 {
