@@ -125,7 +125,7 @@ func (v *view) standing(n uint64, r store.Request) (Standing, error) {
 		st.State = StateImported
 		if st.Outcome == protocol.OutcomeRefused {
 			st.State = StateRefused
-		} else if v.imports[st.Import].Published != 0 {
+		} else if st.Outcome == protocol.OutcomeIssued && v.imports[st.Import].Published != 0 {
 			st.State = StatePublished
 		}
 		return st, nil
