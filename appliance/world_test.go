@@ -32,6 +32,13 @@ import (
 var bin string
 
 func TestMain(m *testing.M) {
+	if file := os.Getenv(childVariable); file != "" {
+		if err := child(file); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	dir, err := os.MkdirTemp("", "coldseal-")
 	if err != nil {
 		panic(err)
@@ -92,6 +99,15 @@ func newKey(t testing.TB) *ecdsa.PrivateKey {
 		t.Fatal(err)
 	}
 	return key
+}
+
+func newKeys(t testing.TB, n int) []*ecdsa.PrivateKey {
+	t.Helper()
+	keys := make([]*ecdsa.PrivateKey, n)
+	for i := range keys {
+		keys[i] = newKey(t)
+	}
+	return keys
 }
 
 func spki(t testing.TB, key crypto.Signer) []byte {
@@ -156,7 +172,7 @@ func newWorldUnder(t testing.TB, now time.Time, p *policy.Policy) *world {
 	if err := os.WriteFile(w.secret, bytes.Repeat([]byte{7}, 32), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	w.config = appliance.Config{Dir: w.dir, Now: func() time.Time { return w.now }, Rand: rand.Reader, Built: w.now.Add(-30 * day)}
+	w.config = w.configuration()
 	w.start()
 	if _, err := appliance.Genesis(w.config, "test", roster, w.policy); err != nil {
 		t.Fatal(err)
@@ -166,16 +182,31 @@ func newWorldUnder(t testing.TB, now time.Time, p *policy.Policy) *world {
 	return w
 }
 
+func (w *world) configuration() appliance.Config {
+	return appliance.Config{Dir: w.dir, Now: func() time.Time { return w.now }, Rand: rand.Reader, Built: w.now.Add(-30 * day)}
+}
+
 // start starts the workers.
 func (w *world) start() {
 	w.t.Helper()
+	if err := w.workers(); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) workers() (err error) {
 	ctx := context.Background()
-	w.config.Signer = must[*signer.Client](w.t)(signer.Start(ctx, filepath.Join(bin, "coldseal-signer"),
-		[]string{"--backend", "softkey", "--dir", filepath.Join(w.dir, "keys"), "--secret-file", w.secret}, signer.Options{Timeout: w.patience}))
-	w.config.Lint = must[*lint.Client](w.t)(lint.Start(ctx, filepath.Join(bin, "coldseal-lint")))
+	args := []string{"--backend", "softkey", "--dir", filepath.Join(w.dir, "keys"), "--secret-file", w.secret}
+	if w.config.Signer, err = signer.Start(ctx, filepath.Join(bin, "coldseal-signer"), args, signer.Options{Timeout: w.patience}); err != nil {
+		return err
+	}
+	if w.config.Lint, err = lint.Start(ctx, filepath.Join(bin, "coldseal-lint")); err != nil {
+		return err
+	}
 	if w.patience != 0 {
 		w.config.Lint.Deadline = w.patience
 	}
+	return nil
 }
 
 func (w *world) open() {
