@@ -106,7 +106,7 @@ func pendingCommand() *cobra.Command {
 	o := addCommon(c)
 	c.Flags().StringVar(&out, "out", "", "`directory` for the files, <id>.request")
 	addFilter(c, &filter)
-	mustRequire(c, "out")
+	cli.Require(c, "out")
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
 		return o.with(func(s *agent.Service) error {
 			n, err := s.WritePending(out, filter)

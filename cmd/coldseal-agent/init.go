@@ -31,11 +31,7 @@ func initCommand() *cobra.Command {
 	f.StringSliceVar(&b.Bodies, "bodies", nil, "`bodies` whose requests it brings, with all below them; * is all")
 	f.Uint64Var(&b.BundlesPerDay, "bundles-per-day", 24, "`number` of bundles it may bring a day")
 	f.Uint64Var(&b.ItemsPerDay, "items-per-day", 100_000, "`number` of requests it may bring a day")
-	for _, name := range []string{"appliance", "name", "bodies"} {
-		if err := c.MarkFlagRequired(name); err != nil {
-			panic(err) // flags that were defined above
-		}
-	}
+	cli.Require(c, "appliance", "name", "bodies")
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
 		config, err := o.config()
 		if err != nil {

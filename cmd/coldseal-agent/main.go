@@ -43,9 +43,8 @@ func addCommon(c *cobra.Command) *common {
 	f.StringVar(&o.state, "state", "", "state `directory` of the agent")
 	f.BoolVar(&o.json, "json", false, "print JSON")
 	f.StringVar(&o.clock, "clock", "", "use this `time` (RFC 3339) instead of the system's clock; for tests and rehearsals")
-	if err := errors.Join(c.MarkFlagRequired("state"), f.MarkHidden("clock")); err != nil {
-		panic(err) // a flag that was defined three lines above
-	}
+	cli.Require(c, "state")
+	cli.Hide(c, "clock")
 	return o
 }
 

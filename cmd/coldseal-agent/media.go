@@ -37,7 +37,7 @@ func exportCommand() *cobra.Command {
 	f.BoolVar(&choice.Incomplete, "incomplete", false, "take requests too whose approvals do not seem to be enough")
 	f.BoolVar(&choice.Empty, "empty", false, "if nothing is ready make an empty bundle, which asks the appliance what is new")
 	f.BoolVar(&choice.Replace, "replace", false, "replace a different file of the same name on the medium")
-	mustRequire(c, "media")
+	cli.Require(c, "media")
 	c.MarkFlagsMutuallyExclusive("again", "id")
 	c.MarkFlagsMutuallyExclusive("again", "incomplete")
 	c.MarkFlagsMutuallyExclusive("again", "empty")
@@ -100,7 +100,7 @@ func importCommand() *cobra.Command {
 	}
 	o := addCommon(c)
 	c.Flags().StringVar(&medium, "media", "", "`directory` of the medium")
-	mustRequire(c, "media")
+	cli.Require(c, "media")
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
 		ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 		defer stop()

@@ -29,7 +29,7 @@ func folderCommand(use, short, what string, write func(s *agent.Service, out str
 	c := &cobra.Command{Use: use + " --state DIR --out DIR", Short: short, Args: cobra.NoArgs}
 	o := addCommon(c)
 	c.Flags().StringVar(&out, "out", "", "`directory` for the files")
-	mustRequire(c, "out")
+	cli.Require(c, "out")
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
 		return o.with(func(s *agent.Service) error {
 			n, err := write(s, out)
@@ -73,7 +73,7 @@ func keyCommand() *cobra.Command {
 	}
 	o := addCommon(c)
 	c.Flags().StringVar(&out, "out", "", "`file` for the key, readable by its owner only; - is stdout")
-	mustRequire(c, "out")
+	cli.Require(c, "out")
 	c.RunE = func(cmd *cobra.Command, args []string) error {
 		return o.with(func(s *agent.Service) error {
 			id, err := s.ParseID(args[0])

@@ -4,9 +4,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"os"
-	"strconv"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -50,7 +48,7 @@ func addWish(c *cobra.Command, kind protocol.Kind) *wishFlags {
 	f.BoolVar(&w.wish.Unchecked, "unchecked", false, "store it although it will be refused: for rules that are not known here, and for tests")
 	if kind != protocol.KindIssue {
 		f.StringVar(&w.serial, "serial", "", "`serial` of the certificate, hexadecimal")
-		mustRequire(c, "serial")
+		cli.Require(c, "serial")
 	}
 	return w
 }
@@ -81,17 +79,9 @@ func (w *wishFlags) addKey(c *cobra.Command) {
 	c.MarkFlagsOneRequired("csr", "new-key")
 }
 
-func mustRequire(c *cobra.Command, names ...string) {
-	for _, name := range names {
-		if err := c.MarkFlagRequired(name); err != nil {
-			panic(err) // a flag that the caller defined
-		}
-	}
-}
-
 // read makes the wish of the flags.
 func (w *wishFlags) read(c *cobra.Command) (err error) {
-	if w.wish.Lifetime, err = lifetime(w.expires); err != nil {
+	if w.wish.Lifetime, err = cli.ParseLifetime("expires", w.expires); err != nil {
 		return err
 	}
 	if w.csr != "" {
@@ -132,26 +122,11 @@ func (w *wishFlags) read(c *cobra.Command) (err error) {
 		}
 		w.wish.Scopes = append(w.wish.Scopes, protocol.Scope{Profile: profile, Body: body})
 	}
-	if w.wish.NotBefore, err = parseTime(w.from, false); err != nil {
+	if w.wish.NotBefore, err = cli.ParseTime("not-before", w.from, false); err != nil {
 		return err
 	}
-	w.wish.NotAfter, err = parseTime(w.to, true)
+	w.wish.NotAfter, err = cli.ParseTime("not-after", w.to, true)
 	return err
-}
-
-func lifetime(text string) (time.Duration, error) {
-	if days, found := strings.CutSuffix(text, "d"); found {
-		n, err := strconv.ParseUint(days, 10, 16)
-		if err != nil || n == 0 {
-			return 0, cli.Usage("--expires %q is not a number of days", text)
-		}
-		return time.Duration(n) * 24 * time.Hour, nil
-	}
-	d, err := time.ParseDuration(text)
-	if err != nil || d < time.Second {
-		return 0, cli.Usage("--expires %q is not like 30d or 12h", text)
-	}
-	return d, nil
 }
 
 func parseSerial(text string) ([]byte, error) {
@@ -164,24 +139,6 @@ func parseSerial(text string) ([]byte, error) {
 		return nil, cli.Usage("serial %q is not 1 to 20 bytes in hexadecimal", text)
 	}
 	return serial, nil
-}
-
-// parseTime reads a time, or a date: its first second, or its last one where it ends something.
-func parseTime(text string, last bool) (int64, error) {
-	if text == "" {
-		return 0, nil
-	}
-	if day, err := time.Parse(time.DateOnly, text); err == nil {
-		if last {
-			day = day.Add(24*time.Hour - time.Second)
-		}
-		return day.Unix(), nil
-	}
-	t, err := time.Parse(time.RFC3339, text)
-	if err != nil {
-		return 0, cli.Usage("%q is neither a date such as 2030-01-31 nor a time such as 2030-01-31T12:00:00Z", text)
-	}
-	return t.Unix(), nil
 }
 
 // run makes one request of the flags and prints its id.
@@ -243,7 +200,7 @@ func issueCommand() *cobra.Command {
 	w.addSubject(c)
 	w.addIssuance(c)
 	w.addKey(c)
-	mustRequire(c, "profile", "body", "subject")
+	cli.Require(c, "profile", "body", "subject")
 	c.RunE = func(cmd *cobra.Command, _ []string) error { return w.run(cmd) }
 	return c
 }
@@ -296,7 +253,7 @@ func takeAwayCommand(kind protocol.Kind) *cobra.Command {
 			if w.wish.Reason, known = protocol.ParseReason(reason); !known || w.wish.Reason == protocol.ReasonCertificateHold {
 				return cli.Usage("--reason %q is not a reason to revoke", reason)
 			}
-			if w.wish.Since, err = parseTime(since, false); err != nil {
+			if w.wish.Since, err = cli.ParseTime("since", since, false); err != nil {
 				return err
 			}
 		}
@@ -324,12 +281,12 @@ func withdrawCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "withdraw --state DIR --id ID",
 		Short: "take back a request that was not done yet",
-		Long:  "A request that was not exported is withdrawn at once and nothing is printed. For any other a request to withdraw it is\nmade, which needs approvals like any; its id is printed.",
+		Long:  "A request that was not exported is withdrawn at once and nothing is printed. For any other a request to withdraw it\nis made; its id is printed.",
 		Args:  cobra.NoArgs,
 	}
 	o := addCommon(c)
 	c.Flags().StringVar(&id, "id", "", "`id` of the request")
-	mustRequire(c, "id")
+	cli.Require(c, "id")
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
 		return o.with(func(s *agent.Service) error {
 			target, err := s.ParseID(id)
@@ -362,7 +319,7 @@ func batchCommand() *cobra.Command {
 	w.addIssuance(c)
 	c.Flags().StringVar(&b.Folder, "dir", "", "`folder` of the CSRs")
 	c.Flags().StringVar(&b.Table, "csv", "", "`file` of the table")
-	mustRequire(c, "profile", "dir", "csv")
+	cli.Require(c, "profile", "dir", "csv")
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := w.read(cmd); err != nil {
 			return err

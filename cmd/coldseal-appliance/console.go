@@ -64,9 +64,7 @@ func orderCommand() *cobra.Command {
 	f.BoolVar(&yes, "yes", false, "do not ask the officers to confirm; for rehearsals")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	pass := cli.AddSecret(c, "officer-passphrase", "passphrase of the officer's key", true)
-	if err := c.MarkFlagRequired("request"); err != nil {
-		panic(err) // a flag that was defined above
-	}
+	cli.Require(c, "request")
 	c.MarkFlagsMutuallyExclusive("officer", "approval")
 	c.MarkFlagsOneRequired("officer", "approval")
 	c.RunE = func(cmd *cobra.Command, _ []string) error {

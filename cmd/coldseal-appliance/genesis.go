@@ -36,9 +36,7 @@ func genesisCommand() *cobra.Command {
 	f.Uint64Var(&quorum, "quorum", 2, "`number` of officers that an order needs")
 	f.StringArrayVar(&policies, "policy", nil, "policy `file` (YAML) or library:NAME; give one for each")
 	asJSON := f.Bool("json", false, "print JSON")
-	if err := errors.Join(c.MarkFlagRequired("name"), c.MarkFlagRequired("policy")); err != nil {
-		panic(err) // flags that were defined above
-	}
+	cli.Require(c, "name", "policy")
 	c.MarkFlagsMutuallyExclusive("roster", "officer")
 	c.MarkFlagsOneRequired("roster", "officer")
 	c.RunE = func(cmd *cobra.Command, _ []string) error {

@@ -93,9 +93,7 @@ func logExportCommand() *cobra.Command {
 	}
 	d := addDevices(c)
 	c.Flags().StringVar(&out, "out", "", "`file` to write")
-	if err := c.MarkFlagRequired("out"); err != nil {
-		panic(err) // a flag that was defined one line above
-	}
+	cli.Require(c, "out")
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
 		return d.engine(cmd.Context(), func(e *appliance.Engine, _ appliance.Config) error {
 			return media.WriteFile(out, media.WriteOptions{Replace: true, Private: true}, e.ExportLog)
@@ -114,9 +112,7 @@ func exportCommand() *cobra.Command {
 	}
 	d := addDevices(introduction)
 	introduction.Flags().StringVar(&out, "out", "", "`file` to write")
-	if err := introduction.MarkFlagRequired("out"); err != nil {
-		panic(err) // a flag that was defined one line above
-	}
+	cli.Require(introduction, "out")
 	introduction.RunE = func(cmd *cobra.Command, _ []string) error {
 		return d.engine(cmd.Context(), func(e *appliance.Engine, _ appliance.Config) error {
 			data, err := e.Introduction()
@@ -141,9 +137,7 @@ func exportCommand() *cobra.Command {
 	var dir string
 	p := addDevices(medium)
 	medium.Flags().StringVar(&dir, "media", "", "`directory` of the medium")
-	if err := medium.MarkFlagRequired("media"); err != nil {
-		panic(err) // a flag that was defined one line above
-	}
+	cli.Require(medium, "media")
 	medium.RunE = func(cmd *cobra.Command, _ []string) error {
 		return p.engine(cmd.Context(), func(e *appliance.Engine, _ appliance.Config) error {
 			if err := os.MkdirAll(dir, 0o755); err != nil {

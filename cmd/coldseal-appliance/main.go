@@ -64,9 +64,8 @@ func addDevices(c *cobra.Command) *devices {
 	f.StringVar(&d.secret, "secret-file", "", "`file` of 32 bytes that opens the key store, for unattended use; instead of a passphrase")
 	d.pass = cli.AddSecret(c, "passphrase", "passphrase of the key store", false)
 	f.StringVar(&d.now, "clock", "", "use this `time` (RFC 3339) instead of the system's clock; for tests and rehearsals")
-	if err := errors.Join(c.MarkFlagRequired("state"), f.MarkHidden("clock")); err != nil {
-		panic(err) // a flag that was defined three lines above
-	}
+	cli.Require(c, "state")
+	cli.Hide(c, "clock")
 	return d
 }
 

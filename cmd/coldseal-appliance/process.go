@@ -44,9 +44,7 @@ func processCommand() *cobra.Command {
 	d := addDevices(c)
 	c.Flags().StringVar(&medium, "media", "", "`directory` of the medium")
 	asJSON := c.Flags().Bool("json", false, "print one JSON object a bundle")
-	if err := c.MarkFlagRequired("media"); err != nil {
-		panic(err) // a flag that was defined two lines above
-	}
+	cli.Require(c, "media")
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
 		return d.engine(cmd.Context(), func(e *appliance.Engine, _ appliance.Config) error {
 			e.Report = reporter(cmd.ErrOrStderr())
@@ -145,9 +143,7 @@ func serveCommand() *cobra.Command {
 	c.Flags().StringVar(&medium, "media", "", "`directory` of the medium")
 	c.Flags().DurationVar(&every, "every", time.Second, "`time` between two looks at the medium")
 	asJSON := c.Flags().Bool("json", false, "print one JSON object a bundle")
-	if err := c.MarkFlagRequired("media"); err != nil {
-		panic(err) // a flag that was defined three lines above
-	}
+	cli.Require(c, "media")
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
 		ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 		defer stop()

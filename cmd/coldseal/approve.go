@@ -82,7 +82,7 @@ func (a *approving) run(c *cobra.Command) error {
 	if a.out == "" && !a.dry {
 		return cli.Usage("--out says where the approval goes")
 	}
-	lifetime, err := parseLifetime(a.expires)
+	lifetime, err := cli.ParseLifetime("expires", a.expires)
 	if err != nil {
 		return err
 	}

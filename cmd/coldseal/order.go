@@ -73,7 +73,7 @@ func newOrder(kind protocol.Kind, use, short, long string, fill func(*cobra.Comm
 
 // write completes and checks the request, shows it on stderr, writes it and prints its id.
 func (o *ordering) write(c *cobra.Command, content any) error {
-	lifetime, err := parseLifetime(o.expires)
+	lifetime, err := cli.ParseLifetime("expires", o.expires)
 	if err != nil {
 		return err
 	}

@@ -27,10 +27,10 @@ func orderSignCA() *cobra.Command {
 			if content.Fields, err = parseFields(fields); err != nil {
 				return nil, err
 			}
-			if content.NotBefore, err = parseTime("not-before", from, false); err != nil {
+			if content.NotBefore, err = cli.ParseTime("not-before", from, false); err != nil {
 				return nil, err
 			}
-			if content.NotAfter, err = parseTime("not-after", to, true); err != nil {
+			if content.NotAfter, err = cli.ParseTime("not-after", to, true); err != nil {
 				return nil, err
 			}
 			o.req.Issuer, o.req.Profile, o.req.ProfileDigest = id, profile, p.Digest
