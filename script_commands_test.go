@@ -36,6 +36,7 @@ func verbs() map[string]verb {
 		"approve":     approve,
 		"carry":       carry,
 		"workstation": workstation,
+		"batch":       batch,
 	}
 }
 
@@ -126,7 +127,7 @@ func steps(ts *testscript.TestScript, lines ...[]string) error {
 // commands are the verbs and what only looks.
 func commands() map[string]func(*testscript.TestScript, bool, []string) {
 	all := map[string]func(*testscript.TestScript, bool, []string){
-		"exits": exits, "let": let, "json": jsonHas, "flip": flip, "csrs": csrs, "await": await, "strike": strike, "same": same, "umount": umount, "record": record, "undo": undo,
+		"exits": exits, "let": let, "json": jsonHas, "flip": flip, "await": await, "strike": strike, "same": same, "umount": umount, "record": record, "undo": undo,
 	}
 	for name, do := range verbs() {
 		all[name] = func(ts *testscript.TestScript, neg bool, args []string) {
@@ -229,22 +230,53 @@ func flip(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), data, 0o600))
 }
 
-// csrs DIR N makes N keys and their CSRs, for workstations 0001 on, and table.csv that lists them.
-func csrs(ts *testscript.TestScript, _ bool, args []string) {
-	dir := ts.MkAbs(args[0])
-	n, err := strconv.Atoi(args[1])
-	ts.Check(err)
-	ts.Check(os.MkdirAll(dir, 0o755))
+// batch N asks for certificates of workstations 0001 to N, whose keys and CSRs are made here, approved by the administrator
+// in as many approvals as it takes.
+func batch(ts *testscript.TestScript, args []string) error {
+	n, err := strconv.Atoi(args[0])
+	if err != nil {
+		return err
+	}
+	dir := ts.MkAbs("machines")
+	if err := csrs(dir, n); err != nil {
+		return err
+	}
+	err = steps(ts,
+		[]string{"agent", "request", "batch", "--profile", "it-workstation", "--dir", dir, "--csv", dir + "/table.csv", "--origin", "holder"},
+		[]string{"agent", "pending", "--out", "pending"},
+		[]string{"coldseal", "approve", "--key", "approvers/administrator.key", "--statement", "fingerprint", "--introduction", "introduction",
+			"--digest", ts.Getenv("DIGEST"), "--dir", "pending", "--yes", "--out", "approvals/"},
+	)
+	if err != nil {
+		return err
+	}
+	files, err := filepath.Glob(ts.MkAbs("approvals/*"))
+	if err != nil {
+		return err
+	}
+	return steps(ts, append([]string{"agent", "attach"}, files...))
+}
+
+func csrs(dir string, n int) error {
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return err
+	}
 	var table bytes.Buffer
 	table.WriteString("csr,body,subject,number\n")
 	for i := 1; i <= n; i++ {
 		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-		ts.Check(err)
+		if err != nil {
+			return err
+		}
 		der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
-		ts.Check(err)
+		if err != nil {
+			return err
+		}
 		text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})
-		ts.Check(os.WriteFile(fmt.Sprintf("%s/%04d.csr", dir, i), text, 0o644))
+		if err := os.WriteFile(fmt.Sprintf("%s/%04d.csr", dir, i), text, 0o644); err != nil {
+			return err
+		}
 		fmt.Fprintf(&table, "%04d.csr,it/058091,058091-PC-%04d,%04d\n", i, i, i)
 	}
-	ts.Check(os.WriteFile(dir+"/table.csv", table.Bytes(), 0o644))
+	return os.WriteFile(dir+"/table.csv", table.Bytes(), 0o644)
 }
