@@ -61,7 +61,7 @@ func (r *run) admit(size int64) (refusal *protocol.Refusal, again bool, err erro
 		case usage.Bundles >= party.BundlesPerDay && !used:
 			refusal = protocol.Refuse(protocol.CodeQuota, "thing", "bundles", "limit", fmt.Sprint(party.BundlesPerDay))
 		default:
-			refusal, err = r.space(size)
+			refusal, err = r.space(tx, size)
 		}
 		switch {
 		case refusal != nil:
@@ -78,8 +78,17 @@ func (r *run) admit(size int64) (refusal *protocol.Refusal, again bool, err erro
 	return refusal, again, nil
 }
 
-// space asks for room for what a bundle grows to: the ledger takes about four times its size and the response two.
-func (r *run) space(size int64) (*protocol.Refusal, error) {
+// space asks for room for what a bundle grows to: the ledger takes about four times its size, and the response two and
+// twice the leaves that the agent says it does not know.
+func (r *run) space(tx *store.Tx, size int64) (*protocol.Refusal, error) {
+	m, err := tx.Meta()
+	if err != nil {
+		return nil, err
+	}
+	known, _, err := r.known(tx, m.Size)
+	if err != nil {
+		return nil, err
+	}
 	measure := r.Free
 	if measure == nil {
 		measure = diskFree
@@ -88,7 +97,7 @@ func (r *run) space(size int64) (*protocol.Refusal, error) {
 	if err != nil {
 		return nil, fmt.Errorf("measure free space: %w", err)
 	}
-	if need := 6*size + SpoolReserve; free < need {
+	if need := 6*size + int64(m.Size-known)*protocol.MaxLeaf + SpoolReserve; free < need {
 		return protocol.Refuse(protocol.CodeNoSpace, "free", fmt.Sprintf("%d MiB", free>>20), "need", fmt.Sprintf("%d MiB", need>>20)), nil
 	}
 	return nil, nil

@@ -48,7 +48,10 @@ func (e *Engine) person(tx *store.Tx, keyID protocol.Digest, now int64) (policy.
 		return policy.Approver{}, key, nil, fmt.Errorf("ledger: approver %s: %w", keyID, err)
 	}
 	var refusal *protocol.Refusal
+	use, _ := tx.KeyUse(keyID)
 	switch {
+	case use.Compromised: // by another certificate of the same key
+		refusal = protocol.Refuse(protocol.CodeApproverRevoked, "person", a.Person, "status", protocol.ReasonKeyCompromise.String())
 	case c.Status != auditlog.Active:
 		refusal = protocol.Refuse(protocol.CodeApproverRevoked, "person", a.Person, "status", c.Status.String())
 	case now < c.NotBefore || now > c.NotAfter:

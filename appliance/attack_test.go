@@ -2,9 +2,12 @@ package appliance_test
 
 import (
 	"bytes"
+	"fmt"
 	"testing"
 
+	"coldseal/appliance"
 	"coldseal/protocol"
+	"coldseal/protocol/auditlog"
 	"coldseal/protocol/cose"
 )
 
@@ -34,4 +37,74 @@ func TestIssuerIsComparedWhole(t *testing.T) {
 	renewed.Kind, renewed.Content = protocol.KindRenew, must[[]byte](t)(cose.Marshal(c))
 	raw := d.encode(renewed)
 	d.refused(raw, protocol.CodeNotOurs, d.approved(raw, d.alp))
+}
+
+// A key that was reported compromised approves nothing, whichever of its certificates was taken away for it.
+func TestCompromisedKeyApprovesNothing(t *testing.T) {
+	d := newDesk(t)
+	first := d.alp.serial
+	c := protocol.Issuance{
+		CSR: csrFor(t, d.alp.key), Fields: d.approverFields(), Origin: protocol.OriginHolder, Scopes: []protocol.Scope{scope("it-workstation")},
+		Renews: &protocol.CertificateID{Issuer: d.issuing, Serial: first},
+	}
+	renew := d.issue(d.issuing, "approver", unit, d.alp.id, c)
+	renew.Kind = protocol.KindRenew
+	raw := d.encode(renew)
+	if a := d.answer(group(raw, d.approve(d.officers[0], nil, both, raw), d.approve(d.officers[1], nil, both, raw))).of(t, raw); a.result.Refusal != nil {
+		t.Fatal(a.result.Refusal.Words())
+	}
+	d.issued(d.pc("0001"), d.alp)
+	r := d.request(protocol.KindRevoke, protocol.Revocation{Serial: first, Reason: protocol.ReasonKeyCompromise})
+	r.Issuer, r.Profile, r.Body, r.Subject = d.issuing, "approver", unit, d.alp.id
+	raw = d.encode(r)
+	if a := d.answer(d.taken(raw, d.officers[0])).of(t, raw); a.result.Refusal != nil {
+		t.Fatal(a.result.Refusal.Words())
+	}
+	raw = d.encode(d.pc("0002"))
+	d.refused(raw, protocol.CodeApproverRevoked, d.approved(raw, d.alp))
+}
+
+// A key that approves does nothing else: neither does it become an agent's or a station's, nor do theirs approve.
+func TestApprovalKeysAreForApproving(t *testing.T) {
+	d := newDesk(t)
+	station := protocol.Party{Version: 1, Name: "station", Role: protocol.RoleStation, Seal: spki(t, d.alp.key), Bodies: []string{"it"}}
+	enrol := func() protocol.Result {
+		return d.order(d.request(protocol.KindStation, protocol.Enrolment{Party: must[[]byte](t)(cose.Marshal(station))}))
+	}
+	wants(t, enrol().Refusal, protocol.CodeKeyKnown)
+	c := protocol.Issuance{CSR: csrFor(t, d.agent), Fields: d.approverFields(), Origin: protocol.OriginHolder, Scopes: []protocol.Scope{scope("it-workstation")}}
+	raw := d.encode(d.issue(d.issuing, "approver", unit, "it:AGENT", c))
+	d.refused(raw, protocol.CodeKeyKnown, group(raw, d.approve(d.officers[0], nil, both, raw), d.approve(d.officers[1], nil, both, raw)))
+}
+
+// An agent that says it knows nothing of the log, each time, does not fill the disk with it: its bundle has to wait.
+func TestSpaceForTheLog(t *testing.T) {
+	d := newDesk(t)
+	pc := d.pc("0001")
+	serial := d.issued(pc, d.alp).Serial
+	free := int64(0)
+	d.config.Free = func(string) (int64, error) { return free, nil }
+	d.reopen()
+	raw := d.encode(d.pc("0002"))
+	revoke := d.encode(d.about(protocol.KindRevoke, pc, protocol.Revocation{Serial: serial}))
+	d.known.size = 3 // of a tree that never was
+	bundle := d.seal(d.taken(revoke, d.alp), d.approved(raw, d.alp))
+	free = 6*int64(len(bundle)) + appliance.SpoolReserve
+	wants(t, d.process(bundle).Refusal, protocol.CodeNoSpace)
+	if d.logged(auditlog.Changed) != 1 {
+		t.Error("nothing was taken away")
+	}
+	free += 1 << 20
+	if out := d.process(bundle); out.Refusal != nil {
+		t.Error(out.Refusal.Words())
+	}
+}
+
+// There are at most as many CA keys as a response has room for: the officers are told, and nothing stops.
+func TestTooManyCAs(t *testing.T) {
+	d := newDesk(t)
+	for i := 2; i < protocol.MaxCAs; i++ {
+		d.mustOrder(d.request(protocol.KindCreateKey, protocol.CreateKey{Label: fmt.Sprintf("ca-%d", i), Algorithm: "Ed25519"}))
+	}
+	wants(t, d.order(d.request(protocol.KindCreateKey, protocol.CreateKey{Label: "more", Algorithm: "Ed25519"})).Refusal, protocol.CodeTooLarge)
 }

@@ -59,7 +59,8 @@ type Engine struct {
 	policy    *policy.Compiled
 	cas       map[protocol.Digest]*issue.CA
 	shapes    map[shapeKey]*issue.Shape
-	officers  policy.Index // by approval key
+	officers  policy.Index             // by approval key
+	enrolled  map[protocol.Digest]bool // keys of agents and stations
 	appliance protocol.Digest
 	genesis   protocol.Genesis
 	seal      *signer.Key
@@ -144,7 +145,15 @@ func (e *Engine) adopt() error {
 			return err
 		}
 	}
-	e.policy, e.cas, e.shapes, e.officers = compiled, cas, shapes, policy.NewIndex(e.state.CurrentRoster())
+	enrolled := make(map[protocol.Digest]bool, len(e.state.Parties))
+	for name, record := range e.state.Parties {
+		party, err := protocol.ParseParty(record)
+		if err != nil {
+			return fmt.Errorf("record of %s: %w", name, err)
+		}
+		enrolled[protocol.DigestOf(party.Seal)] = true
+	}
+	e.policy, e.cas, e.shapes, e.officers, e.enrolled = compiled, cas, shapes, policy.NewIndex(e.state.CurrentRoster()), enrolled
 	return nil
 }
 

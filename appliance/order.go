@@ -121,7 +121,7 @@ func (r *run) carryOut(it *item, approvals [][]byte, challenge []byte, now int64
 	case protocol.KindPolicy:
 		refusal, err = r.checkPolicy(it)
 	case protocol.KindAgent, protocol.KindStation:
-		refusal = r.checkParty(it)
+		refusal, err = r.checkParty(it)
 	}
 	if refusal != nil || err != nil {
 		return refusal, err

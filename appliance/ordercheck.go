@@ -35,12 +35,17 @@ func (r *run) checkRoster(it *item) (*protocol.Refusal, error) {
 }
 
 // checkParty asks that the key of an agent or station is no approval key.
-func (r *run) checkParty(it *item) *protocol.Refusal {
+func (r *run) checkParty(it *item) (refusal *protocol.Refusal, err error) {
 	_, party, _ := it.req.Enrolment()
-	if r.officers[protocol.DigestOf(party.Seal)] != nil {
-		return protocol.Refuse(protocol.CodeKeyKnown)
-	}
-	return nil
+	key := protocol.DigestOf(party.Seal)
+	err = r.ledger.View(func(tx *store.Tx) error {
+		_, approves, err := tx.Approver(key)
+		if approves || r.officers[key] != nil {
+			refusal = protocol.Refuse(protocol.CodeKeyKnown)
+		}
+		return err
+	})
+	return refusal, err
 }
 
 // checkPolicy asks that the CAs there are can go on under a new policy: their own profiles stay, for these say how their

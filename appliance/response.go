@@ -133,26 +133,29 @@ func (r *run) store(path string, h protocol.ResponseHeader) error {
 	})
 }
 
-// writeLog appends the leaves that the agent does not have yet, and proves that they extend what it has. An agent that
-// knows a tree which is none of ours gets all of it: it has to see for itself.
+// known is the size of our tree that the agent knows, and its edge. An agent that knows a tree which is none of ours gets
+// all of it: it has to see for itself.
+func (r *run) known(tx *store.Tx, size uint64) (uint64, auditlog.Range, error) {
+	known := r.bundle.Header.KnownSize
+	if known > size {
+		return 0, auditlog.Range{}, nil
+	}
+	edge, err := auditlog.ReadRange(int64(known), tx)
+	if err != nil || protocol.Digest(edge.Root()) != r.bundle.Header.KnownRoot {
+		return 0, auditlog.Range{}, err
+	}
+	return known, edge, nil
+}
+
+// writeLog appends the leaves that the agent does not have yet, and proves that they extend what it has.
 func (r *run) writeLog(tx *store.Tx, h *protocol.ResponseHeader) error {
 	m, err := tx.Meta()
 	if err != nil {
 		return err
 	}
-	known := r.bundle.Header.KnownSize
-	if known > m.Size {
-		known = 0
-	}
-	edge, err := auditlog.ReadRange(int64(known), tx)
+	known, edge, err := r.known(tx, m.Size)
 	if err != nil {
 		return err
-	}
-	if root := edge.Root(); known != 0 && protocol.Digest(root) != r.bundle.Header.KnownRoot {
-		known = 0
-		if edge, err = auditlog.ReadRange(0, tx); err != nil {
-			return err
-		}
 	}
 	h.FirstLeaf, h.Checkpoint, h.Range = known, m.Checkpoint, edge.Hashes()
 	if h.Consistency, err = auditlog.ProveConsistency(int64(known), int64(m.Size), tx); err != nil {

@@ -230,6 +230,9 @@ func (s *State) check(req *protocol.Request) (*policy.Roster, *protocol.Refusal)
 		if _, _, exists := s.ByLabel(c.Label); exists {
 			return nil, protocol.Refuse(protocol.CodeKeyExists, "label", c.Label)
 		}
+		if len(s.CAs) >= protocol.MaxCAs { // a response would have no room for their certificates
+			return nil, protocol.Refuse(protocol.CodeTooLarge, "thing", "list of CAs", "limit", fmt.Sprint(protocol.MaxCAs))
+		}
 	case protocol.KindSignCA:
 		return nil, s.checkSignCA(req)
 	case protocol.KindCRL:
