@@ -3,9 +3,6 @@ package agent
 import (
 	"bytes"
 	"crypto/x509"
-	"encoding/asn1"
-	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -94,7 +91,7 @@ func (v *view) takeCSR(p *prepared, content *protocol.Issuance, w *Wish) error {
 	} else if bytes.Contains(w.CSR, []byte("-----BEGIN ")) {
 		der, err := csr.DecodePEM(w.CSR)
 		if err != nil {
-			return refused("request", csrRefusal(err, nil))
+			return refused("request", policy.RefuseCSR(err))
 		}
 		content.CSR = der
 	}
@@ -129,90 +126,24 @@ func (v *view) checkIssuance(p *prepared, content *protocol.Issuance) *protocol.
 	if namesRefusal == nil {
 		p.asked.Names = namesDigest(names)
 	}
-	if csrErr != nil {
-		return csrRefusal(csrErr, profile.Profile)
-	}
-	if !slices.Contains(profile.Keys, checked.KeyType) {
-		return protocol.Refuse(protocol.CodeKeyType, "profile", profile.Name, "type", checked.KeyType, "allowed", strings.Join(profile.Keys, ", "))
+	if _, refusal := profile.CheckCSR(content.CSR); refusal != nil {
+		return refusal
 	}
 	if namesRefusal != nil {
 		return namesRefusal
 	}
-	if !slices.Contains(profile.Origins, content.Origin) || content.Origin == protocol.OriginCurrent && req.Kind != protocol.KindRenew {
-		var allowed []string
-		for _, o := range profile.Origins {
-			allowed = append(allowed, o.String())
-		}
-		return protocol.Refuse(protocol.CodeOriginNotAllowed, "profile", profile.Name, "origin", content.Origin.String(), "allowed", strings.Join(allowed, ", "))
+	if refusal := profile.AllowsOrigin(content.Origin, req.Kind); refusal != nil {
+		return refusal
 	}
 	if (profile.Use == policy.UseApprover) != (len(content.Scopes) != 0) {
 		return protocol.Refuse(protocol.CodeSubjectMismatch, "field", "scopes", "profile", profile.Name, "reason", "scopes are for approver certificates, which have some")
 	}
-	if !profile.DropExtras {
-		if refusal := extras(checked, names, profile.Name); refusal != nil {
-			return refusal
-		}
+	if refusal := profile.Extras(checked, names); refusal != nil {
+		return refusal
 	}
 	if term := content.NotAfter - max(content.NotBefore, req.Created) + 1; content.NotAfter != 0 && term > profile.MaxDays*day {
 		return protocol.Refuse(protocol.CodeValidityTooLong, "profile", profile.Name,
 			"days", strconv.FormatInt((term+day-1)/day, 10), "limit", strconv.FormatInt(profile.MaxDays, 10))
-	}
-	return nil
-}
-
-// csrRefusal says in a refusal why a CSR is not accepted; the profile may be nil.
-func csrRefusal(err error, p *policy.Profile) *protocol.Refusal {
-	var bad *csr.Error
-	if !errors.As(err, &bad) {
-		return protocol.Refuse(protocol.CodeBadCSR, "reason", err.Error())
-	}
-	switch bad.Reason {
-	case csr.Possession:
-		return protocol.Refuse(protocol.CodePossession)
-	case csr.WeakKey, csr.WeakHash:
-		return protocol.Refuse(protocol.CodeWeakKey, "reason", bad.Detail)
-	case csr.KeyType:
-		if p != nil {
-			return protocol.Refuse(protocol.CodeKeyType, "profile", p.Name, "type", bad.Detail, "allowed", strings.Join(p.Keys, ", "))
-		}
-	}
-	return protocol.Refuse(protocol.CodeBadCSR, "reason", bad.Detail)
-}
-
-// extras refuses what a CSR asks for beyond its profile: names that the request does not give, and extensions other
-// than the three that ask for nothing more.
-func extras(c *csr.Request, names policy.Names, profile string) *protocol.Refusal {
-	beyond := func(format string, args ...any) *protocol.Refusal {
-		return protocol.Refuse(protocol.CodeCSRExtra, "profile", profile, "reason", fmt.Sprintf(format, args...))
-	}
-	for _, x := range c.Extensions {
-		switch {
-		case x.Id.Equal(asn1.ObjectIdentifier{2, 5, 29, 17}), x.Id.Equal(asn1.ObjectIdentifier{2, 5, 29, 14}):
-		case x.Id.Equal(asn1.ObjectIdentifier{2, 5, 29, 19}) && bytes.Equal(x.Value, []byte{0x30, 0}): // an end entity
-		default:
-			return beyond("extension %s", x.Id)
-		}
-	}
-	given := func(kind, value string) bool {
-		return slices.ContainsFunc(names.Alt, func(n policy.AltName) bool { return n.Type == kind && n.Value == value })
-	}
-	for _, asked := range []struct {
-		kind   string
-		values []string
-	}{{"dns", c.Names.DNS}, {"email", c.Names.Email}, {"uri", c.Names.URI}} {
-		for _, value := range asked.values {
-			if !given(asked.kind, value) {
-				return beyond("the %s name %s", asked.kind, value)
-			}
-		}
-	}
-	for _, ip := range c.Names.IP {
-		if !given("ip", ip.String()) {
-			return beyond("the address %s", ip)
-		}
-	}
-	if len(c.Names.Other) != 0 {
-		return beyond("a name of another form")
 	}
 	return nil
 }

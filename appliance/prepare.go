@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
-	"strings"
 	"sync"
 
 	"coldseal/appliance/issue"
@@ -15,7 +14,6 @@ import (
 	"coldseal/appliance/store"
 	"coldseal/protocol"
 	"coldseal/protocol/cose"
-	"coldseal/protocol/csr"
 	"coldseal/protocol/policy"
 )
 
@@ -177,14 +175,8 @@ func (e *Engine) shape(it *item, now int64) error {
 	if it.refusal != nil || it.profile == nil {
 		return nil
 	}
-	var err error
-	if it.csr, err = csr.Check(it.content.CSR); err != nil {
-		it.refusal = csrRefusal(err, it.profile.Profile)
-		return nil
-	}
 	p := it.profile
-	if _, allowed := slices.BinarySearch(p.Keys, it.csr.KeyType); !allowed {
-		it.refusal = protocol.Refuse(protocol.CodeKeyType, "profile", p.Name, "type", it.csr.KeyType, "allowed", strings.Join(p.Keys, ", "))
+	if it.csr, it.refusal = p.CheckCSR(it.content.CSR); it.refusal != nil {
 		return nil
 	}
 	if it.names, it.refusal = p.Names(&it.req, it.content.Fields); it.refusal != nil {
@@ -193,10 +185,8 @@ func (e *Engine) shape(it *item, now int64) error {
 	if it.refusal = e.vouched(it); it.refusal != nil {
 		return nil
 	}
-	if !p.DropExtras {
-		if it.refusal = extras(it.csr, it.names, p.Name); it.refusal != nil {
-			return nil
-		}
+	if it.refusal = p.Extras(it.csr, it.names); it.refusal != nil {
+		return nil
 	}
 	it.notBefore, it.notAfter, it.refusal = issue.Validity(it.ca, p.Profile, now, it.content.NotBefore, it.content.NotAfter)
 	if it.refusal != nil {
@@ -209,27 +199,12 @@ func (e *Engine) shape(it *item, now int64) error {
 	if p.Use == policy.UseApprover {
 		certificate.Scope = protocol.ApproverScope{Person: it.req.Subject, Scopes: it.content.Scopes}
 	}
+	var err error
 	if it.tbs, it.refusal, err = e.shapes[shapeKey{it.ca.KeyID, p.Name}].TBS(certificate); err != nil || it.refusal != nil {
 		return err
 	}
 	it.linted = lint.Dummy(it.tbs, it.ca.AlgorithmRaw, it.ca.SignatureLen)
 	return nil
-}
-
-func csrRefusal(err error, p *policy.Profile) *protocol.Refusal {
-	var bad *csr.Error
-	if !errors.As(err, &bad) {
-		return protocol.Refuse(protocol.CodeBadCSR, "reason", err.Error())
-	}
-	switch bad.Reason {
-	case csr.Possession:
-		return protocol.Refuse(protocol.CodePossession)
-	case csr.WeakKey, csr.WeakHash:
-		return protocol.Refuse(protocol.CodeWeakKey, "reason", bad.Detail)
-	case csr.KeyType:
-		return protocol.Refuse(protocol.CodeKeyType, "profile", p.Name, "type", bad.Detail, "allowed", strings.Join(p.Keys, ", "))
-	}
-	return protocol.Refuse(protocol.CodeBadCSR, "reason", bad.Detail)
 }
 
 // lintBatch asks about all certificates of a batch, a profile at a time.
