@@ -20,7 +20,7 @@ shown()   { printf '%s  $ %s%s\n' "$dim" "${*@Q}" "$plain" | sed -E "s/'([^' ]*)
 run()     { shown "$@"; "$@" 2>>words.txt | sed 's/^/    /'; }
 # The same, where what it prints is needed further on.
 ask()     { shown "$@" >&3; "$@" 2>>words.txt; }
-say "Each command stands after a \$, what it prints below it; what it says besides, on stderr, is in words.txt."
+say "Each command stands after a \$, what it prints below it; what it says besides, on stderr, is in words.txt. Long digests are cut short."
 trap 'status=$?; [ $status = 0 ] || { echo "the demo stopped; the last words of the programs were:"; tail -n 12 words.txt; }' EXIT
 
 box="--state appliance --secret-file secret"
@@ -50,8 +50,10 @@ order() {
 }
 say "At the console two officers order a root and an issuing CA: a key, then the certificate over it. The private keys never leave the signer."
 root=$(order root-key create-key --label root --algorithm P-384)
+echo "    $root"
 order root sign-ca --profile root --key "$root" --field name="Demo Root" --field organization=Demo --field country=IT | sed 's/^/    serial /'
 issuing=$(order issuing-key create-key --label issuing --algorithm P-256)
+echo "    $issuing"
 order issuing sign-ca --profile issuing-ca --issuer "$root" --key "$issuing" --field name="Demo Issuing CA" --field organization=Demo --field country=IT | sed 's/^/    serial /'
 order root-crl crl --issuer "$root"
 introduce

@@ -112,7 +112,7 @@ func printStatus(w *bufio.Writer, st agent.Status) error {
 		fmt.Fprintf(w, "bundle %-4d %d requests, %s, waits for its response; can be used until %s\n", b.Sequence, b.Items, where, date(b.Expires))
 	}
 	if len(st.Acks) > 0 {
-		fmt.Fprintf(w, "responses  imported, and the appliance does not know it yet: %v\n", st.Acks)
+		fmt.Fprintf(w, "responses  imported; the next bundle tells the appliance so: %v\n", st.Acks)
 	}
 	if len(st.Pending) > 0 {
 		fmt.Fprintf(w, "responses  made by the appliance and not imported here: %v\n", st.Pending)

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -14,6 +15,7 @@ import (
 	"coldseal/protocol"
 	"coldseal/protocol/cose"
 	"coldseal/protocol/keyfile"
+	"coldseal/protocol/policy"
 	"coldseal/protocol/show"
 )
 
@@ -79,14 +81,17 @@ func orderCommand() *cobra.Command {
 		if err := sheet.Write(cmd.ErrOrStderr()); err != nil {
 			return err
 		}
-		sure, err := cli.Confirm("Is this what the officers present order?", yes)
-		if err != nil {
-			return err
-		}
-		if !sure {
-			return cli.Fail(cli.ExitFailure, "", "the officers did not confirm; nothing was done")
-		}
 		return d.engine(cmd.Context(), func(e *appliance.Engine, c appliance.Config) error {
+			if err := showChanges(cmd.ErrOrStderr(), raw, e.State().CurrentPolicy()); err != nil {
+				return err
+			}
+			sure, err := cli.Confirm("Is this what the officers present order?", yes)
+			if err != nil {
+				return err
+			}
+			if !sure {
+				return cli.Fail(cli.ExitFailure, "", "the officers did not confirm; nothing was done")
+			}
 			var messages [][]byte
 			for _, file := range approvals {
 				message, err := cli.ReadInput(file, cmd.InOrStdin(), protocol.MaxApproval)
@@ -116,6 +121,28 @@ func orderCommand() *cobra.Command {
 		})
 	}
 	return c
+}
+
+// showChanges says in words what a new policy changes. The order holds all of it, and nobody compares two by eye.
+func showChanges(w io.Writer, raw []byte, before *policy.Policy) error {
+	req, refusal := protocol.ParseRequest(raw)
+	if refusal != nil || req.Kind != protocol.KindPolicy {
+		return cli.Refused(refusal)
+	}
+	r, refusal := req.Replacement()
+	if refusal != nil {
+		return cli.Refused(refusal)
+	}
+	after, err := policy.Decode(r.New)
+	if err != nil {
+		return fmt.Errorf("read the new policy: %w", err)
+	}
+	for _, line := range policy.Diff(before, after) {
+		if _, err := fmt.Fprintf(w, "changes        %s\n", show.Text(line)); err != nil {
+			return fmt.Errorf("show what changes: %w", err)
+		}
+	}
+	return nil
 }
 
 // approveOrder makes one officer's approval of one order.
