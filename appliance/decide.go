@@ -91,12 +91,5 @@ func (r *run) decideRenewal(tx *store.Tx, it *item, name []byte, now int64) (*pr
 	case len(it.item.Current) == 0 || it.content.Origin != protocol.OriginCurrent || p.Renew.WindowDays == 0 || p.Use == policy.UseApprover:
 		return it.quorum, nil // for an approver persons look again, whatever the policy says (law 4)
 	}
-	const day = 86400
-	if from := old.NotAfter + 1 - p.Renew.WindowDays*day; now < from {
-		return protocol.Refuse(protocol.CodeRenewalWindow, "serial", serial, "from", protocol.Date(from), "to", protocol.Date(old.NotAfter)), nil
-	}
-	if now > old.Approved+p.Renew.SinceDays*day {
-		return protocol.Refuse(protocol.CodeRenewalTooOld, "date", protocol.Date(old.Approved), "limit", fmt.Sprint(p.Renew.SinceDays)), nil
-	}
-	return nil, nil
+	return p.Renew.Renews(renews.Serial, now, old.NotAfter, old.Approved), nil
 }

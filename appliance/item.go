@@ -14,6 +14,7 @@ import (
 
 // item is one request on its way through the engine. The first refusal stays.
 type item struct {
+	data    []byte // the encoding of item, of what came in a bundle
 	item    protocol.Item
 	id      protocol.Digest
 	req     protocol.Request
@@ -42,7 +43,7 @@ type item struct {
 
 // parse decodes an item of a bundle.
 func (e *Engine) parse(data []byte, section protocol.Section, now int64) *item {
-	it := &item{}
+	it := &item{data: data}
 	if it.item, it.refusal = protocol.ParseItem(data); it.refusal != nil {
 		it.id = protocol.ID(data) // so that the sender finds which one it was
 		return it

@@ -90,7 +90,11 @@ func (r *run) signCA(it *item, approvals [][]byte, now int64, record func(func(*
 	}
 	err = r.step(now, func(rec *recorder) error {
 		intent := store.Intent{Issuer: ca.KeyID, Serial: serial, TBS: protocol.DigestOf(tbs), Profile: p.Name, NotAfter: notAfter}
-		body := auditlog.IntentsBody{Intents: []auditlog.Intent{{Request: it.item.Request, Issuer: ca.KeyID, Serial: serial, TBS: intent.TBS}}, Approvals: approvals}
+		asked, err := cose.Marshal(protocol.Item{Request: it.item.Request}) // at the console there is no item
+		if err != nil {
+			return err
+		}
+		body := auditlog.IntentsBody{Intents: []auditlog.Intent{{Item: asked, Issuer: ca.KeyID, Serial: serial, TBS: intent.TBS}}, Approvals: approvals}
 		return putIntents(rec, []store.Intent{intent}, body)
 	}, nil)
 	if err != nil {
@@ -121,19 +125,25 @@ func (r *run) signCA(it *item, approvals [][]byte, now int64, record func(func(*
 	})
 }
 
-// putIntents logs what is going to be signed.
+// putIntents logs what is going to be done, and remembers what of it is going to be signed.
 func putIntents(rec *recorder, intents []store.Intent, body auditlog.IntentsBody) error {
-	if len(intents) == 0 {
-		return rec.tx.PutIntents(nil)
+	if err := announce(rec, body); err != nil {
+		return err
+	}
+	return rec.tx.PutIntents(intents)
+}
+
+// announce logs what is going to be done, with all that an auditor needs to decide it again.
+func announce(rec *recorder, body auditlog.IntentsBody) error {
+	if len(body.Intents) == 0 {
+		return nil
 	}
 	encoded, err := cose.Marshal(body)
 	if err != nil {
 		return err
 	}
-	if _, _, err := rec.append(auditlog.Leaf{Kind: auditlog.Intents, Number: uint64(len(intents))}, encoded); err != nil {
-		return err
-	}
-	return rec.tx.PutIntents(intents)
+	_, _, err = rec.append(auditlog.Leaf{Kind: auditlog.Intents, Number: uint64(len(body.Intents))}, encoded)
+	return err
 }
 
 // orderCRL makes a CRL whatever its CA's state. Order and CRL are recorded together, so that an order which is done has

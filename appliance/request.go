@@ -151,7 +151,7 @@ func (r *run) commit(signed, next *batch) error {
 	return r.answer(signed.items)
 }
 
-// decideBatch decides what depends on what the ledger says now, and logs what will be signed.
+// decideBatch decides what depends on what the ledger says now, and logs what will be done.
 func (r *run) decideBatch(rec *recorder, b *batch) error {
 	taken := reserved{names: map[string][]byte{}, keys: map[protocol.Digest]string{}, ids: map[protocol.Digest]bool{}, renewed: map[string]bool{}, withdrawn: map[protocol.Digest]bool{}}
 	var intents []store.Intent
@@ -173,22 +173,36 @@ func (r *run) decideBatch(rec *recorder, b *batch) error {
 			it.refusal = protocol.Refuse(protocol.CodeRepeated)
 			continue
 		}
-		if it.refusal == nil && it.profile != nil {
+		if it.refusal == nil {
 			var err error
-			if it.refusal, err = r.decide(rec.tx, it, &taken, rec.now); err != nil {
+			if it.refusal, err = r.decideNow(rec, it, &taken); err != nil {
 				return err
 			}
 		}
 		taken.ids[it.id] = it.refusal == nil || !it.refusal.Open()
-		if it.refusal != nil || it.profile == nil {
-			continue // release and withdraw sign nothing
+		if it.refusal != nil {
+			continue
 		}
-		tbs := protocol.DigestOf(it.tbs)
-		intents = append(intents, store.Intent{Issuer: it.ca.KeyID, Serial: it.serial, TBS: tbs, Profile: it.req.Profile, NotAfter: it.notAfter})
-		body.Intents = append(body.Intents, auditlog.Intent{Request: it.item.Request, Issuer: it.ca.KeyID, Serial: it.serial, TBS: tbs})
+		in := auditlog.Intent{Item: it.data, Issuer: it.req.Issuer, Serial: it.serial}
+		if it.profile != nil { // release and withdraw sign nothing
+			in.TBS = protocol.DigestOf(it.tbs)
+			intents = append(intents, store.Intent{Issuer: in.Issuer, Serial: in.Serial, TBS: in.TBS, Profile: it.req.Profile, NotAfter: it.notAfter})
+		}
+		body.Intents = append(body.Intents, in)
 	}
 	body.Approvals = b.approvals
 	return putIntents(rec, intents, body)
+}
+
+// decideNow asks what only the ledger knows.
+func (r *run) decideNow(rec *recorder, it *item, taken *reserved) (*protocol.Refusal, error) {
+	switch it.req.Kind {
+	case protocol.KindRelease:
+		return decideRelease(rec.tx, it)
+	case protocol.KindWithdraw:
+		return decideWithdrawal(rec.tx, it)
+	}
+	return r.decide(rec.tx, it, taken, rec.now)
 }
 
 // signBatch has the certificates of a batch signed, CA by CA. The signer client verifies each; here the certificate is

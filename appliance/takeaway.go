@@ -1,10 +1,8 @@
 package appliance
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"slices"
 
 	"coldseal/appliance/issue"
 	"coldseal/appliance/store"
@@ -26,21 +24,20 @@ func (r *run) takeAway(g protocol.Group) error {
 		if err != nil {
 			return err
 		}
+		if err := r.decideTaking(rec, items, approvals, g.Approvals); err != nil {
+			return err
+		}
 		for _, it := range items {
-			if err := it.recall(rec.tx); err != nil {
+			if err := it.recall(rec.tx); err != nil { // one before it may have been the same
 				return err
 			}
 			if it.answered {
 				continue
 			}
-			if it.refusal == nil {
-				if err := r.revoke(rec, it, approvals); err != nil {
-					return err
-				}
-			}
 			switch {
 			case it.refusal == nil:
 				r.took = true
+				err = r.revoke(rec, it)
 			case r.left == 0:
 				err = it.refuse(it.refusal)
 			default:
@@ -59,39 +56,87 @@ func (r *run) takeAway(g protocol.Group) error {
 	return r.answer(items)
 }
 
-// revoke decides one revocation or hold and records it; a refusal is left in the item.
-func (r *run) revoke(rec *recorder, it *item, approvals []approval) (err error) {
+// decideTaking decides the revocations and holds of a group, each as if those before it were done, and logs which of
+// them will be, with the approvals that they were decided by. Refusals are left in the items.
+func (r *run) decideTaking(rec *recorder, items []*item, approvals []approval, messages [][]byte) error {
+	var body auditlog.IntentsBody
+	done := map[string]auditlog.Status{} // by those before, of the same group
+	first := map[protocol.Digest]*item{}
+	covers := make([]bool, len(messages))
+	for _, it := range items {
+		if err := it.recall(rec.tx); err != nil {
+			return err
+		}
+		if same := first[it.id]; same != nil {
+			it.refusal = same.refusal
+			continue
+		}
+		first[it.id] = it
+		if it.answered || it.refusal != nil {
+			continue
+		}
+		if err := r.decideRevocation(rec.tx, it, approvals, done, rec.now); err != nil {
+			return err
+		}
+		if it.refusal != nil {
+			continue
+		}
+		done[string(store.CertificateKey(it.req.Issuer, it.serial))] = auditlog.StatusAfter(it.req.Kind)
+		body.Intents = append(body.Intents, auditlog.Intent{Item: it.data, Issuer: it.req.Issuer, Serial: it.serial})
+		for i := range approvals {
+			_, covered := approvals[i].Entry(it.id)
+			covers[i] = covers[i] || covered
+		}
+	}
+	for i, message := range messages { // junk beside them is not logged: it may come from anybody
+		if covers[i] {
+			body.Approvals = append(body.Approvals, message)
+		}
+	}
+	return announce(rec, body)
+}
+
+// decideRevocation decides one revocation or hold; a refusal is left in the item.
+func (r *run) decideRevocation(tx *store.Tx, it *item, approvals []approval, done map[string]auditlog.Status, now int64) (err error) {
 	content, refusal := it.req.Revocation()
 	if it.refusal = refusal; refusal != nil {
 		return nil
 	}
-	it.refusal, err = r.decideStanding(rec.tx, it, content.Serial, "", "", approvedFor(approvals, it.id))
+	it.serial = content.Serial
+	it.refusal, err = r.decideStanding(tx, it, content.Serial, "", "", approvedFor(approvals, it.id))
 	if it.refusal != nil || err != nil {
 		return err
 	}
-	c := it.old
-	hold := it.req.Kind == protocol.KindHold
-	serial := fmt.Sprintf("%x", content.Serial)
-	shard := r.shard(it.req.Issuer, content.Serial)
-	if c.Status != auditlog.Active {
-		entry, _, err := rec.tx.Revoked(it.req.Issuer, shard, content.Serial)
+	status, since := it.old.Status, now
+	if changed, again := done[string(store.CertificateKey(it.req.Issuer, content.Serial))]; again {
+		status = changed
+	} else if status != auditlog.Active {
+		entry, _, err := tx.Revoked(it.req.Issuer, r.shard(it.req.Issuer, content.Serial), content.Serial)
 		if err != nil {
 			return err
 		}
-		if c.Status == auditlog.Revoked {
-			it.refusal = protocol.Refuse(protocol.CodeAlreadyRevoked, "serial", serial, "date", protocol.Date(entry.Time))
-			return nil
-		}
-		if hold {
-			it.refusal = protocol.Refuse(protocol.CodeAlreadyHeld, "serial", serial, "date", protocol.Date(entry.Time))
-			return nil
-		}
+		since = entry.Time
 	}
+	already := protocol.CodeAlreadyRevoked
+	if status == auditlog.Held {
+		already = protocol.CodeAlreadyHeld
+	}
+	if status >= auditlog.StatusAfter(it.req.Kind) {
+		it.refusal = protocol.Refuse(already, "serial", fmt.Sprintf("%x", content.Serial), "date", protocol.Date(since))
+	}
+	return nil
+}
+
+// revoke records one revocation or hold that was decided.
+func (r *run) revoke(rec *recorder, it *item) (err error) {
+	content, _ := it.req.Revocation()
+	c := it.old
+	shard := r.shard(it.req.Issuer, content.Serial)
 	it.result = protocol.Result{ID: it.id, Outcome: protocol.OutcomeRevoked, Issuer: it.req.Issuer, Serial: content.Serial}
 	reason := content.Reason
-	c.Status = auditlog.Revoked
-	if hold {
-		it.result.Outcome, c.Status, reason = protocol.OutcomeHeld, auditlog.Held, protocol.ReasonCertificateHold
+	c.Status = auditlog.StatusAfter(it.req.Kind)
+	if it.req.Kind == protocol.KindHold {
+		it.result.Outcome, reason = protocol.OutcomeHeld, protocol.ReasonCertificateHold
 	}
 	if it.result.Receipt, err = r.receipt(it.result, rec.now); err != nil {
 		return err
@@ -161,7 +206,7 @@ func (e *Engine) decideStanding(tx *store.Tx, it *item, serial []byte, subject, 
 		return protocol.Refuse(protocol.CodeSubjectMismatch, "field", "certificate", "profile", c.Profile, "reason", "profile, body or subject of the request are not those of the certificate"), nil
 	}
 	it.old = c
-	asked := e.lastResort()
+	asked := e.state.CurrentRoster().LastResort()
 	if p, known := e.policy.Profile(c.Profile); known {
 		asked = p.RuleFor(it.req.Kind, 0)
 	} else if !it.req.Kind.TakesAway() {
@@ -179,70 +224,83 @@ func (e *Engine) certificate(tx *store.Tx, issuer protocol.Digest, serial []byte
 	return tx.Certificate(issuer, serial)
 }
 
-// lastResort is the rule for taking away certificates whose profile is no longer in the policy: anybody whose scope
-// covers them.
-func (e *Engine) lastResort() policy.Rule {
-	rule := policy.Rule{Persons: 1, Roles: []string{policy.RoleApprover}}
-	for _, o := range e.state.CurrentRoster().Officers {
-		rule.Roles = append(rule.Roles, o.Roles...)
-	}
-	slices.Sort(rule.Roles)
-	rule.Roles = slices.Compact(rule.Roles)
-	return rule
-}
-
-// release ends a hold: that one, by its place in the log, and no later one.
-func (r *run) release(rec *recorder, it *item) error {
+// decideRelease asks whether the hold stands that is to be ended: that one, by its place in the log, and no later one.
+// It leaves the certificate in the item.
+func decideRelease(tx *store.Tx, it *item) (*protocol.Refusal, error) {
 	content, refusal := it.req.Release()
 	if refusal != nil {
-		return it.conclude(rec, refusal)
+		return refusal, nil
 	}
 	serial := fmt.Sprintf("%x", content.Serial)
-	c, found, err := rec.tx.Certificate(it.req.Issuer, content.Serial)
+	c, found, err := tx.Certificate(it.req.Issuer, content.Serial)
+	switch {
+	case err != nil:
+		return nil, err
+	case !found:
+		return protocol.Refuse(protocol.CodeNotOurs, "serial", serial), nil
+	case c.Status != auditlog.Held:
+		return protocol.Refuse(protocol.CodeNotHeld, "serial", serial), nil
+	case c.Changed != content.Hold:
+		return protocol.Refuse(protocol.CodeSuperseded, "reason", "the certificate is on hold again, since a later entry of the log"), nil
+	}
+	it.old, it.serial = c, content.Serial
+	return nil, nil
+}
+
+// release ends a hold. What was decided is decided again, for one before it in the batch may have ended that hold.
+func (r *run) release(rec *recorder, it *item) error {
+	refusal, err := decideRelease(rec.tx, it)
 	if err != nil {
 		return err
 	}
-	switch {
-	case !found:
-		return it.conclude(rec, protocol.Refuse(protocol.CodeNotOurs, "serial", serial))
-	case c.Status != auditlog.Held:
-		return it.conclude(rec, protocol.Refuse(protocol.CodeNotHeld, "serial", serial))
-	case c.Changed != content.Hold:
-		return it.conclude(rec, protocol.Refuse(protocol.CodeSuperseded, "reason", "the certificate is on hold again, since a later entry of the log"))
+	if refusal != nil {
+		return it.conclude(rec, refusal)
 	}
-	shard := r.shard(it.req.Issuer, content.Serial)
-	c.Status = auditlog.Active
-	it.result = protocol.Result{ID: it.id, Outcome: protocol.OutcomeReleased, Issuer: it.req.Issuer, Serial: bytes.Clone(content.Serial)}
+	c := it.old
+	c.Status = auditlog.StatusAfter(it.req.Kind)
+	it.result = protocol.Result{ID: it.id, Outcome: protocol.OutcomeReleased, Issuer: it.req.Issuer, Serial: it.serial}
 	if err := r.change(rec, it, c); err != nil {
 		return err
 	}
-	return rec.tx.DeleteRevoked(it.req.Issuer, shard, content.Serial)
+	return rec.tx.DeleteRevoked(it.req.Issuer, r.shard(it.req.Issuer, it.serial), it.serial)
+}
+
+// decideWithdrawal asks whether the request that is to be withdrawn was withdrawn or done already.
+func decideWithdrawal(tx *store.Tx, it *item) (*protocol.Refusal, error) {
+	content, refusal := it.req.Withdrawal()
+	if refusal != nil {
+		return refusal, nil
+	}
+	if _, already := tx.Done(withdrawn(content.Request, it.req.Body)); already {
+		return protocol.Refuse(protocol.CodeWithdrawn), nil
+	}
+	if index, done := tx.Done(content.Request); done {
+		result, _, err := resultAt(tx, index)
+		if err != nil {
+			return nil, err
+		}
+		if result.Outcome != protocol.OutcomeRefused {
+			return protocol.Refuse(protocol.CodeAlreadyDone), nil
+		}
+	}
+	return nil, nil
 }
 
 // withdraw makes sure that a request which was not done never will be.
 func (r *run) withdraw(rec *recorder, it *item) error {
-	content, refusal := it.req.Withdrawal()
+	refusal, err := decideWithdrawal(rec.tx, it)
+	if err != nil {
+		return err
+	}
 	if refusal != nil {
 		return it.conclude(rec, refusal)
 	}
-	mark := withdrawn(content.Request, it.req.Body)
-	if _, already := rec.tx.Done(mark); already {
-		return it.conclude(rec, protocol.Refuse(protocol.CodeWithdrawn))
-	}
-	if index, done := rec.tx.Done(content.Request); done {
-		result, _, err := resultAt(rec.tx, index)
-		if err != nil {
-			return err
-		}
-		if result.Outcome != protocol.OutcomeRefused {
-			return it.conclude(rec, protocol.Refuse(protocol.CodeAlreadyDone))
-		}
-	}
+	content, _ := it.req.Withdrawal()
 	it.result = protocol.Result{ID: it.id, Outcome: protocol.OutcomeWithdrawn}
 	if err := it.record(rec, auditlog.Leaf{Kind: auditlog.Withdrawn}); err != nil {
 		return err
 	}
-	return rec.tx.PutDone(mark, it.answer.Index)
+	return rec.tx.PutDone(withdrawn(content.Request, it.req.Body), it.answer.Index)
 }
 
 // shards is how many a CA's CRL has; the number is in the profile of its certificate.

@@ -21,11 +21,24 @@ func (a *auditor) report(r *replay) show.Sheet {
 		profiles = append(profiles, show.Sheet{{Name: "profile", Value: name}, {Name: "issued", Value: p.issued}, {Name: "approved", Value: p.approved},
 			{Name: "by order", Value: p.byOrder}, {Name: "by key alone", Value: p.byKey}, {Name: "erased", Value: p.unread}})
 	}
+	var kinds []show.Sheet
+	for _, kind := range slices.Sorted(maps.Keys(a.kinds)) {
+		k := a.kinds[kind]
+		kinds = append(kinds, show.Sheet{{Name: "kind", Value: kind.String()}, {Name: "announced", Value: k.announced}, {Name: "stand", Value: k.stands},
+			{Name: "found", Value: k.found}, {Name: "undecided", Value: k.undecided}, {Name: "done", Value: k.done}, {Name: "refused", Value: k.refused}})
+	}
 	unfinished := []string{}
-	for _, key := range slices.Sorted(maps.Keys(a.pending)) {
+	for _, key := range slices.Sorted(maps.Keys(a.signing)) {
 		unfinished = append(unfinished, fmt.Sprintf("serial %x of %x", key[32:], key[:32]))
 	}
+	changing := []string{}
+	for id, n := range a.changing {
+		changing = append(changing, fmt.Sprintf("request %s to %s", id, n.req.Kind))
+	}
+	slices.Sort(changing)
+	unfinished = append(unfinished, changing...)
 	s = append(s, show.Row{Name: "profiles", Items: append([]show.Sheet{}, profiles...)},
+		show.Row{Name: "requests", Items: append([]show.Sheet{}, kinds...)},
 		show.Row{Name: "approvers", Value: len(a.approvers)},
 		show.Row{Name: "discounted", Value: a.discount},
 		show.Row{Name: "intents erased", Value: a.unknown},
@@ -40,11 +53,14 @@ func logAuditCommand() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "audit --log FILE --digest DIGEST",
-		Short: "verify a log and ask of every certificate who approved it",
-		Long: "audit does what verify does. It then asks of every certificate: was it announced before it was signed, is it what was\n" +
-			"announced, did its CA sign it, and did enough persons approve the request, by the roster, policy and approver certificates\n" +
-			"of that moment. Approvals of revocations, holds and releases are not in the log; nor are the signatures of requesters and\n" +
-			"current keys. Exit 7 if there are findings.",
+		Short: "verify a log and decide again every request that was carried out",
+		Long: "audit does what verify does. It then decides again every request to issue, renew, revoke, hold, release or withdraw that\n" +
+			"was carried out: was it announced first and done as announced, did enough persons approve it who were neither its subject\n" +
+			"nor the one who asked, by the roster, policy and certificates of that moment; did the current key sign a renewal, in its\n" +
+			"time; was the certificate in a state to be changed so; did its CA sign it. Exit 7 if there are findings.\n\n" +
+			"Not proved: that what was refused had to be, that names and keys are unique, that a certificate says no more than its\n" +
+			"request and profile, that its key is vouched for, what approvers were shown, that the agent that brought a request was\n" +
+			"enrolled for its body, that no request was done twice, and what is in the CRLs. What was erased is undecided, not found.",
 		Args: cobra.NoArgs,
 	}
 	l := addLog(c)

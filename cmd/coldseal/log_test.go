@@ -29,6 +29,7 @@ type logger struct {
 	bodies  [][]byte // salted
 	ca      crypto.Signer
 	serial  byte
+	made    [][]byte // requests of the story, in the order of their serials
 }
 
 const began = 1800000000
@@ -116,11 +117,11 @@ func (l *logger) caID() protocol.Digest { return protocol.DigestOf(spkiOf(l.t, l
 // batch announces certificates for requests under approvals, and issues those that are not nil; nil ones are burned.
 func (l *logger) batch(profile string, approvals [][]byte, raws [][]byte, certs []*x509.Certificate, burn bool) {
 	l.t.Helper()
-	body := auditlog.IntentsBody{Approvals: approvals}
+	var intents []auditlog.Intent
 	for i, raw := range raws {
-		body.Intents = append(body.Intents, auditlog.Intent{Request: raw, Issuer: l.caID(), Serial: certs[i].SerialNumber.Bytes(), TBS: protocol.DigestOf(certs[i].RawTBSCertificate)})
+		intents = append(intents, auditlog.Intent{Item: l.item(raw), Issuer: l.caID(), Serial: certs[i].SerialNumber.Bytes(), TBS: protocol.DigestOf(certs[i].RawTBSCertificate)})
 	}
-	l.leaf(auditlog.Leaf{Kind: auditlog.Intents, Number: uint64(len(raws))}, marshal(l.t, body))
+	l.announce(approvals, intents...)
 	l.step()
 	for i, raw := range raws {
 		if burn {
@@ -130,6 +131,48 @@ func (l *logger) batch(profile string, approvals [][]byte, raws [][]byte, certs 
 		}
 		l.issued(profile, raw, certs[i])
 	}
+	l.step()
+}
+
+func (l *logger) item(raw []byte) []byte { return marshal(l.t, protocol.Item{Request: raw}) }
+
+func (l *logger) announce(approvals [][]byte, intents ...auditlog.Intent) {
+	l.t.Helper()
+	body := auditlog.IntentsBody{Intents: intents, Approvals: approvals}
+	l.leaf(auditlog.Leaf{Kind: auditlog.Intents, Number: uint64(len(intents))}, marshal(l.t, body))
+}
+
+// about makes a request about the certificate that was made for another one.
+func (l *logger) about(kind protocol.Kind, made []byte, content any) []byte {
+	l.t.Helper()
+	m, refusal := protocol.ParseRequest(made)
+	if refusal != nil {
+		l.t.Fatal(refusal.Words())
+	}
+	return marshal(l.t, protocol.Request{Version: 1, Appliance: l.digest, Kind: kind, Issuer: m.Issuer, Profile: m.Profile, Body: m.Body, Subject: m.Subject,
+		Nonce: [16]byte{byte(len(l.leaves)), 1}, Created: l.now, Expires: l.now + 3600, Content: marshal(l.t, content)})
+}
+
+// announceChange announces a request about a certificate, or with no serial a withdrawal.
+func (l *logger) announceChange(item, serial []byte, approvals ...[]byte) {
+	l.t.Helper()
+	in := auditlog.Intent{Item: item, Serial: serial}
+	if serial != nil {
+		in.Issuer = l.caID()
+	}
+	l.announce(approvals, in)
+}
+
+// change records that a request about a certificate was carried out.
+func (l *logger) change(raw, serial []byte, status auditlog.Status) {
+	l.t.Helper()
+	id := l.caID()
+	outcome := map[auditlog.Status]protocol.Outcome{auditlog.Active: protocol.OutcomeReleased, auditlog.Held: protocol.OutcomeHeld, auditlog.Revoked: protocol.OutcomeRevoked}[status]
+	result := protocol.Result{ID: protocol.ID(raw), Outcome: outcome, Issuer: id, Serial: serial}
+	if status != auditlog.Active {
+		result.Receipt = must[[]byte](l.t)(cose.Sign(l.seal, protocol.ContextReceipt, []byte("receipt")))
+	}
+	l.leaf(auditlog.Leaf{Kind: auditlog.Changed, Issuer: id[:], Serial: serial, Status: status}, marshal(l.t, result))
 	l.step()
 }
 
@@ -168,7 +211,9 @@ func (l *logger) exportUnder(name string, note []byte) {
 }
 
 // story is the whole life: a CA key, an approver, workstations.
-func story(t *testing.T) (*logger, [][]byte) {
+//
+// Its certificates have the serials 4f01 (the approver), 4f02 to 4f04, and 4f05, which is burned.
+func story(t *testing.T) *logger {
 	l := newLog(newSite(t))
 	l.order(protocol.KindCreateKey, protocol.CreateKey{Label: "issuing", Algorithm: "P-256"}, nil, protocol.Result{Key: spkiOf(t, l.ca)})
 	at := func(r *protocol.Request, _ *protocol.Issuance) { r.Created, r.Expires = l.now, l.now+3600 }
@@ -192,11 +237,12 @@ func story(t *testing.T) (*logger, [][]byte) {
 	l.batch("it-workstation", [][]byte{l.approve(alp, fingerprint, nil, raws...)}, raws, certs, false)
 	burnt := l.issue("it-workstation", "it/058091", "058091-PC-0009", ecKey(t, 49), at)
 	l.batch("it-workstation", [][]byte{l.approve(alp, fingerprint, nil, burnt)}, [][]byte{burnt}, []*x509.Certificate{l.certificate(burnt, ecKey(t, 49), nil)}, true)
-	return l, raws
+	l.made = append([][]byte{raw}, raws...)
+	return l
 }
 
 func TestLog(t *testing.T) {
-	l, _ := story(t)
+	l := story(t)
 	l.export("log")
 	stdout, _ := l.ok("log verify --log @log --digest $DIGEST")
 	for _, want := range []string{"verified       true", "issued       4", "burned       1", "order        1", "label      issuing"} {
@@ -244,7 +290,7 @@ func TestLog(t *testing.T) {
 }
 
 func TestAudit(t *testing.T) {
-	l, _ := story(t)
+	l := story(t)
 	l.export("log")
 	asJSON, _ := l.ok("log audit --json --log @log --digest $DIGEST")
 	var j struct {
@@ -298,13 +344,17 @@ func TestAuditFinds(t *testing.T) {
 			l.batch("it-workstation", [][]byte{l.approve(ecKey(t, 66), fingerprint, nil, raw)}, [][]byte{raw}, []*x509.Certificate{l.certificate(raw, key, nil)}, false)
 		}, "0 of 1 persons approved"},
 		"revoked approver": {func(l *logger) {
-			id := l.caID()
-			l.leaf(auditlog.Leaf{Kind: auditlog.Changed, Issuer: id[:], Serial: []byte{0x4f, 1}, Status: auditlog.Revoked}, []byte("result"))
+			approver, serial := l.made[0], []byte{0x4f, 1}
+			revoke := l.about(protocol.KindRevoke, approver, protocol.Revocation{Serial: serial})
+			l.announceChange(l.item(revoke), serial, l.approve(l.officers[0], nil, nil, revoke))
+			l.change(revoke, serial, auditlog.Revoked)
 			raw := workstation(l, "it/058091")
 			l.batch("it-workstation", [][]byte{l.approve(ecKey(t, 30), fingerprint, nil, raw)}, [][]byte{raw}, []*x509.Certificate{l.certificate(raw, key, nil)}, false)
 		}, "it:FTTCRL84C52H501V is revoked"},
 		"expired approval": {func(l *logger) {
-			raw := workstation(l, "it/058091")
+			raw := l.issue("it-workstation", "it/058091", "058091-PC-0777", key, func(r *protocol.Request, _ *protocol.Issuance) {
+				r.Created, r.Expires = l.now, l.now+86400
+			})
 			approval := l.approve(ecKey(t, 30), fingerprint, nil, raw)
 			l.now += 7200
 			l.batch("it-workstation", [][]byte{approval}, [][]byte{raw}, []*x509.Certificate{l.certificate(raw, key, nil)}, false)
@@ -324,7 +374,7 @@ func TestAuditFinds(t *testing.T) {
 				r.ProfileDigest[0] ^= 1
 			})
 			l.batch("it-workstation", [][]byte{l.approve(ecKey(t, 30), fingerprint, nil, raw)}, [][]byte{raw}, []*x509.Certificate{l.certificate(raw, key, nil)}, false)
-		}, "not in force"},
+		}, "has changed since"},
 		"without an intent": {func(l *logger) {
 			raw := workstation(l, "it/058091")
 			l.issued("it-workstation", raw, l.certificate(raw, key, nil))
@@ -335,9 +385,8 @@ func TestAuditFinds(t *testing.T) {
 			announced := l.certificate(raw, key, nil)
 			l.serial--
 			other := l.certificate(raw, ecKey(t, 61), nil)
-			body := auditlog.IntentsBody{Approvals: [][]byte{l.approve(ecKey(t, 30), fingerprint, nil, raw)},
-				Intents: []auditlog.Intent{{Request: raw, Issuer: l.caID(), Serial: announced.SerialNumber.Bytes(), TBS: protocol.DigestOf(announced.RawTBSCertificate)}}}
-			l.leaf(auditlog.Leaf{Kind: auditlog.Intents, Number: 1}, marshal(t, body))
+			l.announce([][]byte{l.approve(ecKey(t, 30), fingerprint, nil, raw)},
+				auditlog.Intent{Item: l.item(raw), Issuer: l.caID(), Serial: announced.SerialNumber.Bytes(), TBS: protocol.DigestOf(announced.RawTBSCertificate)})
 			l.step()
 			l.issued("it-workstation", raw, other)
 			l.step()
@@ -367,15 +416,14 @@ func TestAuditFinds(t *testing.T) {
 		}, "was not announced"},
 		"CRL numbers fall": {func(l *logger) {
 			id := l.caID()
-			crl := auditlog.IntentsBody{Intents: []auditlog.Intent{{Issuer: id}, {Issuer: id}}}
-			l.leaf(auditlog.Leaf{Kind: auditlog.Intents, Number: 2}, marshal(t, crl))
+			l.announce(nil, auditlog.Intent{Issuer: id, TBS: id}, auditlog.Intent{Issuer: id, TBS: id})
 			l.leaf(auditlog.Leaf{Kind: auditlog.CRL, Issuer: id[:], Number: 3}, []byte("crl"))
 			l.leaf(auditlog.Leaf{Kind: auditlog.CRL, Issuer: id[:], Number: 3}, []byte("crl"))
 			l.step()
 		}, "comes after CRL 3"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			l, _ := story(t)
+			l := story(t)
 			test.happens(l)
 			l.export("log")
 			code, stdout, stderr := l.run("log audit --log @log --digest $DIGEST")
@@ -421,7 +469,7 @@ func TestLogRefuses(t *testing.T) {
 		"genesis erased": {func(l *logger) { l.bodies[0] = nil }, false, "--genesis"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			l, _ := story(t)
+			l := story(t)
 			l.export("log")
 			file := l.read("log")
 			if test.resign {
@@ -441,7 +489,7 @@ func TestLogRefuses(t *testing.T) {
 }
 
 func TestLogErased(t *testing.T) {
-	l, _ := story(t)
+	l := story(t)
 	l.export("log")
 	for i := range l.bodies {
 		leaf := must[auditlog.Leaf](t)(auditlog.ParseLeaf(l.leaves[i]))
@@ -460,7 +508,7 @@ func TestLogErased(t *testing.T) {
 }
 
 func TestLogDamage(t *testing.T) {
-	l, _ := story(t)
+	l := story(t)
 	l.export("log")
 	file := l.read("log")
 	for i := 0; i < len(file); i += 97 {

@@ -2,6 +2,7 @@ package auditlog
 
 import (
 	"bytes"
+	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -23,6 +24,7 @@ type vector struct {
 	About       string       `json:"about"`
 	Genesis     string       `json:"genesis_digest"`
 	LogKey      string       `json:"log_key"`
+	Approver    string       `json:"approver_key"`
 	Leaves      []vectorLeaf `json:"leaves"`
 	Known       vectorTree   `json:"known"`
 	Newest      vectorTree   `json:"newest"`
@@ -60,16 +62,20 @@ type vectorTree struct {
 	Checkpoint string `json:"checkpoint"`
 }
 
-// makeVector plays a short log: a certificate is issued, one signing is interrupted, then a certificate is held.
+// makeVector plays a short log: a certificate is issued, one signing is interrupted, then a certificate is held and a
+// request withdrawn.
 func makeVector(t testing.TB) vector {
 	const known, included = 9, 5
 	genesis := sha256.Sum256([]byte("genesis statement"))
 	v := vector{
-		About: "log.md: a log of 17 leaves, with checkpoints at 9 and 17, the inclusion of leaf 5 under 17, and the " +
-			"consistency and range proofs from 9 to 17; and a file with the inclusion of leaf 1 in another log; the log keys' seed is 32 bytes 07",
+		About: "log.md: a log of 20 leaves, with checkpoints at 9 and 20, the inclusion of leaf 5 under 20, and the " +
+			"consistency and range proofs from 9 to 20; and a file with the inclusion of leaf 1 in another log; the log keys' seed is 32 bytes 07, " +
+			"that of the approver 32 bytes 0a; the bodies of intents are real ones, the others stand for such",
 		Genesis: hex.EncodeToString(genesis[:]), LogKey: hex.EncodeToString(logPub), Included: included,
+		Approver: hex.EncodeToString(approverKey.Public().(ed25519.PublicKey)),
 	}
 	var hashes stored
+	bodies := makeIntents(t, genesis)
 	appender := NewAppender(Range{})
 	for i, entry := range []struct {
 		about string
@@ -79,20 +85,23 @@ func makeVector(t testing.TB) vector {
 		{"the appliance began", Leaf{Kind: Genesis}, "genesis statement"},
 		{"the counter moves to 1", Leaf{Kind: Step, Number: 1}, ""},
 		{"bundle number 1 was used", Leaf{Kind: Bundle, Number: 1}, "bundle record"},
-		{"two certificates are going to be signed", Leaf{Kind: Intents, Number: 2}, "intents"},
+		{"two certificates are going to be signed", Leaf{Kind: Intents, Number: 2}, bodies.certificates},
 		{"the counter moves to 2, then keys are used", Leaf{Kind: Step, Number: 2}, ""},
 		{"a certificate was issued", Leaf{Kind: Issued, Issuer: issuer, Serial: []byte{0x4f, 0, 0x17}, Status: Active, Profile: "it-workstation"}, "result 1"},
 		{"the signing of the other was interrupted", Leaf{Kind: Burned, Issuer: issuer, Serial: []byte{0x4f, 0, 0x18}, Status: Revoked, Profile: "it-workstation"}, "intent 2"},
 		{"a request was refused for good", Leaf{Kind: Refused}, "result 3"},
 		{"the counter moves to 3, then the response is stored", Leaf{Kind: Step, Number: 3}, ""},
 		{"bundle number 2 was used", Leaf{Kind: Bundle, Number: 2}, "bundle record"},
-		{"an order was carried out", Leaf{Kind: Order}, "result 4"},
-		{"the certificate was held", Leaf{Kind: Changed, Issuer: issuer, Serial: []byte{0x4f, 0, 0x17}, Status: Held}, "result 5"},
+		{"a certificate is about to be held", Leaf{Kind: Intents, Number: 1}, bodies.hold},
+		{"the certificate was held", Leaf{Kind: Changed, Issuer: issuer, Serial: []byte{0x4f, 0, 0x17}, Status: Held}, "result 4"},
+		{"an order was carried out", Leaf{Kind: Order}, "result 5"},
+		{"a request is about to be withdrawn", Leaf{Kind: Intents, Number: 1}, bodies.withdrawal},
+		{"the counter moves to 4", Leaf{Kind: Step, Number: 4}, ""},
 		{"a request was withdrawn", Leaf{Kind: Withdrawn}, "result 6"},
-		{"a CRL is going to be signed", Leaf{Kind: Intents, Number: 1}, "intents"},
-		{"the counter moves to 4, then the CRL is signed", Leaf{Kind: Step, Number: 4}, ""},
+		{"a CRL is going to be signed", Leaf{Kind: Intents, Number: 1}, bodies.crl},
+		{"the counter moves to 5, then the CRL is signed", Leaf{Kind: Step, Number: 5}, ""},
 		{"CRL number 1", Leaf{Kind: CRL, Issuer: issuer, Number: 1}, "CRL record"},
-		{"the counter moves to 5", Leaf{Kind: Step, Number: 5}, ""},
+		{"the counter moves to 6", Leaf{Kind: Step, Number: 6}, ""},
 	} {
 		l := entry.leaf
 		l.Time = 1_800_000_000 + int64(i)
@@ -176,6 +185,7 @@ func TestSpecificationShowsTheVector(t *testing.T) {
 	v := makeVector(t)
 	shown := append([]string{v.Newest.Checkpoint, v.LogKey, v.Leaves[v.Included].Leaf, v.Leaves[v.Included].Hash}, v.Inclusion...)
 	shown = append(append(shown, v.Consistency...), v.Range...)
+	shown = append(shown, v.Leaves[13].Body)
 	for _, text := range shown {
 		if !strings.Contains(string(spec), text) {
 			t.Errorf("log.md does not show %s", text)
@@ -224,8 +234,10 @@ func TestJudgeRefusesBrokenVectors(t *testing.T) {
 		"serial":      func(v *vector) { flip(&v.Leaves[5].Serial) },
 		"salt":        func(v *vector) { flip(&v.Leaves[5].Salt) },
 		"root":        func(v *vector) { flip(&v.Known.Root) },
-		"checkpoint":  func(v *vector) { v.Newest.Checkpoint = strings.Replace(v.Newest.Checkpoint, "17", "18", 1) },
+		"checkpoint":  func(v *vector) { v.Newest.Checkpoint = strings.Replace(v.Newest.Checkpoint, "20", "21", 1) },
+		"intents":     func(v *vector) { flip(&v.Leaves[10].Body) },
 		"log key":     func(v *vector) { flip(&v.LogKey) },
+		"approver":    func(v *vector) { flip(&v.Approver) },
 		"origin":      func(v *vector) { v.Genesis = strings.Repeat("0", 64) },
 		"inclusion":   func(v *vector) { flip(&v.Inclusion[1]) },
 		"file":        func(v *vector) { flip(&v.File.File) },

@@ -73,6 +73,35 @@ def checkpoint(tree, origin, key):
         check(False, "checkpoint signature")
 
 
+def intents(body, number, appliance, approver):  # the kinds of requests: 3 revoke, 4 hold, 5 release, 6 withdraw
+    b = cbor2.loads(body)
+    check(cbor2.dumps(b, canonical=True) == body and len(b[1]) == number, "encoding or number of intents")
+    wanted, approved = set(), set()
+    for item, issuer, serial, tbs in b[1]:
+        check((tbs == bytes(32)) == (bool(item) and cbor2.loads(cbor2.loads(item)[1])[3] in (3, 4, 5, 6)), "what an intent signs")
+        if not item:
+            check(serial == b"" and issuer != bytes(32), "intent of a CRL")
+            continue
+        request = cbor2.loads(cbor2.loads(item)[1])
+        check(request[2] == appliance and request.get(4, bytes(32)) == issuer, "appliance or issuer of an intent")
+        if request[3] == 6:
+            check(serial == b"", "serial of a withdrawal")
+            continue
+        wanted.add(sha(cbor2.loads(item)[1]))
+        if request[3] in (3, 4, 5):
+            check(cbor2.loads(request[12])[1] == serial, "serial of a change")
+    for message in b.get(2, []):
+        protected, unprotected, payload, signature = cbor2.loads(message).value
+        check(cbor2.loads(protected)[1] == -8 and unprotected == {}, "headers of an approval")
+        signed = cbor2.dumps(["Signature1", protected, b"coldseal/approval/v1", payload])
+        try:
+            Ed25519PublicKey.from_public_bytes(approver).verify(signature, signed)
+        except InvalidSignature:
+            check(False, "signature of an approval")
+        approved |= {entry[0] for entry in cbor2.loads(payload)[5]}
+    check(wanted == approved, "what the approvals cover")
+
+
 v = json.load(sys.stdin)
 hashes = []
 for leaf in v["leaves"]:
@@ -80,6 +109,8 @@ for leaf in v["leaves"]:
     body = sha(unhex(leaf["salt"]), unhex(leaf["body"])) if leaf["salt"] else bytes(32)
     want = [leaf["kind"], leaf["time"], unhex(leaf["issuer"]), unhex(leaf["serial"]), leaf["status"], leaf["profile"], leaf["number"], body]
     check(cbor2.loads(data) == want and cbor2.dumps(want, canonical=True) == data, "leaf %d" % len(hashes))
+    if leaf["kind"] == 3:
+        intents(unhex(leaf["body"]), leaf["number"], unhex(v["genesis_digest"]), unhex(v["approver_key"]))
     hashes.append(sha(b"\x00", data))
     check(hashes[-1] == unhex(leaf["hash"]), "hash of leaf %d" % (len(hashes) - 1))
 known, newest = v["known"], v["newest"]
