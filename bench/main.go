@@ -39,7 +39,7 @@ type line struct {
 func main() {
 	most := flag.Int("max", sizes[len(sizes)-1], "leave out bundles of more than this `number` of requests")
 	programs := flag.String("bin", "bin", "`directory` of the programs")
-	dir := flag.String("dir", "", "`directory` where requests are prepared and kept for the next run (default: a new one, removed at the end)")
+	dir := flag.String("dir", "", "`directory` where requests are prepared and kept for the next run; of the same formats (default: a new one, removed at the end)")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -94,9 +94,13 @@ func (w *world) measure(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return report("import-response", w.n, len(csrs), func() error { return importLimit(certificate, issuer, len(csrs)) }, func() (usage, error) {
+	err = report("import-response", w.n, len(csrs), func() error { return importLimit(certificate, issuer, len(csrs)) }, func() (usage, error) {
 		return execute(ctx, filepath.Join(w.bin, "coldseal-agent"), "import", "--state", run.path(agentDir), "--media", stick)
 	})
+	if err != nil {
+		return err
+	}
+	return run.check()
 }
 
 // report measures a program between two measurements of the limit over a sample, and prints a line.

@@ -1,21 +1,17 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -24,7 +20,6 @@ import (
 	"coldseal/appliance/lint"
 	"coldseal/appliance/signer"
 	"coldseal/protocol"
-	"coldseal/protocol/cose"
 	"coldseal/protocol/media"
 	"coldseal/protocol/policy"
 )
@@ -39,14 +34,7 @@ const (
 	secretFile   = "secret"
 	sampleFile   = "sample.cer" // a certificate of the profile that is measured
 	issuerFile   = "issuer.cer"
-	ready        = "ready"      // written last
-)
-
-const (
-	profile   = "it-workstation"
-	perBody   = 10000 // the profile numbers machines with four digits
-	role      = "security-officer"
-	approverP = "it:RSSCRL70A41H501X"
+	ready        = "ready" // written last
 )
 
 // world is an appliance and an agent with a bundle of n requests on a medium, not processed yet.
@@ -97,10 +85,6 @@ func (w *world) sample() (csrs [][]byte, certificate, issuer []byte, err error) 
 	return csrs, certificate, issuer, err
 }
 
-func csrName(i int) string { return fmt.Sprintf("%s/%06d.csr", csrDir, i) }
-
-func body(i int) string { return fmt.Sprintf("it/%06d", 58000+i/perBody) }
-
 // make prepares the world: genesis, CAs, agent, approver, requests, approvals, export.
 func (w *world) make(ctx context.Context) (err error) {
 	fmt.Fprintf(os.Stderr, "preparing %d requests\n", w.n)
@@ -139,123 +123,6 @@ func (w *world) make(ctx context.Context) (err error) {
 	return os.WriteFile(w.path(ready), nil, 0o600)
 }
 
-// begin holds genesis, makes the CAs and enrols the agent.
-func (w *world) begin(config appliance.Config) error {
-	files, err := policy.Files(policy.Library())
-	if err != nil {
-		return err
-	}
-	if w.policy, err = policy.Load(append(files, policy.File{Name: "bench.yaml", Data: []byte("policy: bench\nclock_ahead: 400 days\n")})...); err != nil {
-		return err
-	}
-	roster := &policy.Roster{Version: protocol.Version}
-	for i := range 3 {
-		key, spki, err := newKey()
-		if err != nil {
-			return err
-		}
-		w.officer = append(w.officer, key)
-		person := fmt.Sprintf("it:OFFICER%d", i+1)
-		roster.Officers = append(roster.Officers, policy.Officer{
-			Person: person, Name: person, Keys: [][]byte{spki}, Roles: []string{role}, Scopes: []protocol.Scope{{Profile: protocol.Any, Body: protocol.Any}},
-		})
-	}
-	for kind := protocol.KindCreateKey; kind <= protocol.KindCRL; kind++ {
-		roster.Orders = append(roster.Orders, policy.OrderRule{Kind: kind, Persons: 2, Role: role})
-	}
-	if _, err := appliance.Genesis(config, "bench", roster, w.policy); err != nil {
-		return err
-	}
-	if w.engine, err = appliance.Open(config); err != nil {
-		return err
-	}
-	var root protocol.Digest
-	for _, ca := range []struct{ label, profile string }{{"root", "root"}, {"issuing", "issuing-ca"}} {
-		made, err := w.order(protocol.Request{Kind: protocol.KindCreateKey}, protocol.CreateKey{Label: ca.label, Algorithm: "P-256"})
-		if err != nil {
-			return err
-		}
-		w.issuing = protocol.DigestOf(made.Key)
-		if root.IsZero() {
-			root = w.issuing
-		}
-		p, _ := w.policy.Profile(ca.profile)
-		digest, err := p.Digest()
-		if err != nil {
-			return err
-		}
-		fields := map[string]string{"name": "Bench " + ca.label, "country": "IT", "organization": "Bench"}
-		r := protocol.Request{Kind: protocol.KindSignCA, Issuer: root, Profile: ca.profile, ProfileDigest: digest}
-		if _, err := w.order(r, protocol.SignCA{Key: w.issuing, Fields: fields}); err != nil {
-			return err
-		}
-	}
-	introduction, err := w.engine.Introduction()
-	if err != nil {
-		return err
-	}
-	w.agent, err = agent.Init(agent.Config{Dir: w.path(agentDir), Now: time.Now, Rand: rand.Reader}, agent.Beginning{
-		Introduction: introduction, Digest: w.engine.Appliance(), Name: "bench", Bodies: []string{"it"}, BundlesPerDay: 100, ItemsPerDay: protocol.MaxItems,
-	})
-	if err != nil {
-		return err
-	}
-	record, err := w.agent.Enrolment()
-	if err != nil {
-		return err
-	}
-	_, err = w.order(protocol.Request{Kind: protocol.KindAgent}, protocol.Enrolment{Party: record})
-	return err
-}
-
-// order has two officers order something at the console.
-func (w *world) order(r protocol.Request, content any) (result protocol.Result, err error) {
-	now := time.Now()
-	r.Version, r.Appliance, r.Created, r.Expires = protocol.Version, w.engine.Appliance(), now.Unix(), now.Add(time.Hour).Unix()
-	rand.Read(r.Nonce[:])
-	if r.Content, err = cose.Marshal(content); err != nil {
-		return result, err
-	}
-	raw, err := cose.Marshal(r)
-	if err != nil {
-		return result, err
-	}
-	challenge, err := w.engine.Challenge()
-	if err != nil {
-		return result, err
-	}
-	var approvals [][]byte
-	for _, key := range w.officer[:2] {
-		a, err := w.approve(key, challenge, nil, []protocol.Request{r}, []protocol.Digest{protocol.ID(raw)})
-		if err != nil {
-			return result, err
-		}
-		approvals = append(approvals, a)
-	}
-	if result, err = w.engine.Order(raw, approvals); err == nil && result.Refusal != nil {
-		err = errors.New(result.Refusal.Words())
-	}
-	return result, err
-}
-
-// approve makes one person's approval. Of the requests only kind, profile and body are needed.
-func (w *world) approve(key crypto.Signer, challenge []byte, statements []protocol.Statement, requests []protocol.Request, ids []protocol.Digest) ([]byte, error) {
-	now := time.Now()
-	a := protocol.Approval{
-		Version: protocol.Version, Appliance: w.engine.Appliance(), Created: now.Unix(), Expires: now.Add(7 * 24 * time.Hour).Unix(),
-		Challenge: challenge, Manifest: protocol.ManifestOf(requests),
-	}
-	for _, id := range ids {
-		a.Entries = append(a.Entries, protocol.ApprovalEntry{ID: id, Statements: statements})
-	}
-	slices.SortFunc(a.Entries, func(x, y protocol.ApprovalEntry) int { return bytes.Compare(x.ID[:], y.ID[:]) })
-	payload, err := a.Encode()
-	if err != nil {
-		return nil, err
-	}
-	return cose.Sign(key, protocol.ContextApproval, payload)
-}
-
 // travel carries what is approved to the appliance and back.
 func (w *world) travel(ctx context.Context) error {
 	if _, err := w.agent.Export(ctx, w.path(stickDir), agent.Choice{}); err != nil {
@@ -288,7 +155,7 @@ func (w *world) approver(ctx context.Context) (err error) {
 		return err
 	}
 	made, err := w.agent.Request(agent.Wish{
-		Kind: protocol.KindIssue, Profile: "approver", Body: "it", Subject: approverP, CSR: csr, Fields: map[string]string{"name": "Rossi Carla"},
+		Kind: protocol.KindIssue, Profile: "approver", Body: "it", Subject: "it:RSSCRL70A41H501X", CSR: csr, Fields: map[string]string{"name": "Rossi Carla"},
 		Origin: protocol.OriginHolder, Scopes: []protocol.Scope{{Profile: profile, Body: "it"}},
 	})
 	if err != nil {
@@ -347,69 +214,18 @@ func (w *world) example(ctx context.Context) error {
 	return errors.New("the example was not issued")
 }
 
-// requests makes keys, requests and approvals, and exports them.
-func (w *world) requests(ctx context.Context) error {
-	bodies := make([]string, w.n)
-	for i := range bodies {
-		bodies[i] = body(i)
-	}
-	if err := w.ask(bodies); err != nil {
-		return err
-	}
-	_, err := w.agent.Export(ctx, w.path(stickDir), agent.Choice{})
-	return err
-}
-
-// ask requests a workstation for each of the bodies, and has the approver approve them, a group at a time.
-func (w *world) ask(bodies []string) error {
-	if err := pool(len(bodies), func(i int) bool {
-		key, _, err := newKey()
-		if err != nil {
-			return false
-		}
-		csr, err := newCSR(key)
-		return err == nil && os.WriteFile(w.path(csrName(i)), csr, 0o600) == nil
-	}); err != nil {
-		return fmt.Errorf("make requests: %w", err)
-	}
-	table := strings.Builder{}
-	table.WriteString("csr,body,subject,number\n")
-	for i, body := range bodies {
-		number := fmt.Sprintf("%04d", i%perBody)
-		fmt.Fprintf(&table, "%06d.csr,%s,%s-PC-%s,%s\n", i, body, filepath.Base(body), number, number)
-	}
-	if err := os.WriteFile(w.path(tableFile), []byte(table.String()), 0o600); err != nil {
-		return err
-	}
-	made, err := w.agent.RequestBatch(agent.Batch{
-		Wish: agent.Wish{Kind: protocol.KindIssue, Profile: profile, Origin: protocol.OriginHolder}, Folder: w.path(csrDir), Table: w.path(tableFile),
-	}, nil)
+// check asks the agent whether every request of the measurement came back as a certificate: refusals would be quicker.
+func (w *world) check() error {
+	s, err := agent.Open(agent.Config{Dir: w.path(agentDir), Now: time.Now, Rand: rand.Reader})
 	if err != nil {
 		return err
 	}
-	for first := 0; first < len(made); first += protocol.MaxGroupItems {
-		var requests []protocol.Request
-		var ids []protocol.Digest
-		for i := first; i < min(first+protocol.MaxGroupItems, len(made)); i++ {
-			requests = append(requests, protocol.Request{Kind: protocol.KindIssue, Profile: profile, Body: bodies[i]})
-			ids = append(ids, made[i].ID)
-		}
-		if err := w.attach(w.local, []protocol.Statement{protocol.StatementFingerprint}, requests, ids); err != nil {
-			return err
-		}
+	st, err := s.Status()
+	if err := errors.Join(err, s.Close()); err != nil {
+		return err
+	}
+	if issued := st.States[agent.StateImported]; issued != uint64(w.n) {
+		return fmt.Errorf("only %d of %d requests were issued", issued, w.n)
 	}
 	return nil
-}
-
-func newKey() (*ecdsa.PrivateKey, []byte, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, nil, err
-	}
-	spki, err := x509.MarshalPKIXPublicKey(key.Public())
-	return key, spki, err
-}
-
-func newCSR(key crypto.Signer) ([]byte, error) {
-	return x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: "workstation"}}, key)
 }
