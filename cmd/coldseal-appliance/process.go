@@ -173,7 +173,14 @@ func serveCommand() *cobra.Command {
 // or the medium was away.
 func watch(ctx context.Context, cmd *cobra.Command, e *appliance.Engine, dir string, every time.Duration, asJSON bool) error {
 	seen := map[string]string{}
+	var last os.FileInfo
 	for ctx.Err() == nil {
+		if info, err := os.Stat(dir); err == nil {
+			if last != nil && !os.SameFile(last, info) {
+				clear(seen) // another medium, however fast it was put in
+			}
+			last = info
+		}
 		var looked []string
 		fresh := func(name string) bool {
 			info, err := os.Stat(dir + "/" + name)
