@@ -1,7 +1,6 @@
 package coldseal
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -32,8 +31,8 @@ func await(ts *testscript.TestScript, _ bool, args []string) {
 	})
 }
 
-// strike SIGNAL PROGRAM STEPS sends a signal, by process id, to a worker of the appliance that was last started in the
-// background, once the counter of appliance/ has moved so many times: intents were logged then and wait for signatures.
+// strike SIGNAL PROGRAM STEPS sends a signal, by process id, to the appliance that was last started in the background
+// or to a worker of it, once the counter of appliance/ has moved so many times: intents were logged then and wait for signatures.
 func strike(ts *testscript.TestScript, _ bool, args []string) {
 	signal, known := map[string]syscall.Signal{"KILL": syscall.SIGKILL, "STOP": syscall.SIGSTOP}[args[0]]
 	steps, err := strconv.Atoi(args[2])
@@ -51,7 +50,10 @@ func strike(ts *testscript.TestScript, _ bool, args []string) {
 		}
 		return steps <= 0
 	})
-	pid := child(ts, parent, args[1])
+	pid := parent
+	if args[1] != "coldseal-appliance" {
+		pid = child(ts, parent, args[1])
+	}
 	ts.Check(syscall.Kill(pid, signal))
 	ts.Logf("%s sent to %s, process %d", args[0], args[1], pid)
 }
@@ -68,7 +70,7 @@ func child(ts *testscript.TestScript, parent int, program string) int {
 		// pid (name) state ppid …; a name may hold anything but is cut after 15 bytes
 		name, rest, _ := strings.Cut(string(stat), ") ")
 		if fields := strings.Fields(rest); len(fields) > 1 && fields[1] == fmt.Sprint(parent) && strings.HasSuffix(name, "("+program[:min(len(program), 15)]) {
-			pid, err := strconv.Atoi(string(bytes.TrimSpace([]byte(name[:strings.Index(name, " ")]))))
+			pid, err := strconv.Atoi(name[:strings.Index(name, " ")])
 			ts.Check(err)
 			return pid
 		}
