@@ -152,6 +152,11 @@ func TestTakingAwayFromBundlesThatAreRefused(t *testing.T) {
 		if d.logged(auditlog.Issued) != issued {
 			t.Error("something was issued")
 		}
+		size := d.size()
+		wants(t, d.process(d.sealBy(d.agent, change, groups...)).Refusal, code)
+		if d.size() != size {
+			t.Errorf("brought again it wrote %d leaves", d.size()-size)
+		}
 		return other, groups
 	}
 	again := func(t *testing.T, other []byte, groups []protocol.Group) {

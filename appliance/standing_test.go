@@ -68,6 +68,23 @@ func TestHoldAndRelease(t *testing.T) {
 	d.refused(raw, protocol.CodeNotOurs, g)
 	raw, g = change(protocol.KindRelease, protocol.Release{Serial: []byte{0x40, 1}, Hold: 3})
 	d.refused(raw, protocol.CodeNotOurs, g)
+	t.Run("hold and revoke in one group", func(t *testing.T) {
+		pc := d.pc("0002")
+		serial := d.issued(pc, d.alp).Serial
+		hold := d.encode(d.about(protocol.KindHold, pc, protocol.Revocation{Serial: serial}))
+		revoke := d.encode(d.about(protocol.KindRevoke, pc, protocol.Revocation{Serial: serial, Reason: protocol.ReasonSuperseded}))
+		again := d.encode(d.about(protocol.KindRevoke, pc, protocol.Revocation{Serial: serial}))
+		g := group(hold, d.approve(d.alp, nil, nil, hold, revoke, again))
+		g.Items = append(g.Items, group(revoke).Items[0], group(again).Items[0])
+		r := d.answer(g)
+		if r.of(t, hold).result.Outcome != protocol.OutcomeHeld || r.of(t, revoke).result.Outcome != protocol.OutcomeRevoked {
+			t.Errorf("%+v, %+v", r.of(t, hold).result, r.of(t, revoke).result)
+		}
+		wants(t, r.of(t, again).result.Refusal, protocol.CodeAlreadyRevoked)
+		if why, listed := reason(d.newest("issuing"), serial); !listed || why != int(protocol.ReasonSuperseded) {
+			t.Errorf("on the CRL: %v, reason %d", listed, why)
+		}
+	})
 	other := d.about(protocol.KindRevoke, pc, protocol.Revocation{Serial: serial})
 	other.Body = "it/058092"
 	raw = d.encode(other)
