@@ -104,7 +104,9 @@ func importCommand() *cobra.Command {
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
 		ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 		defer stop()
-		debug.SetGCPercent(200) // an import makes much garbage and holds little
+		// An import makes much garbage and holds little; with a limit, which is soft, it takes the same for any number.
+		debug.SetGCPercent(200)
+		debug.SetMemoryLimit(24 << 20)
 		return o.with(func(s *agent.Service) error {
 			var progress *cli.Progress
 			all, err := s.Import(ctx, medium, func(done, total uint64) {
