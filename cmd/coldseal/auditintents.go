@@ -114,6 +114,9 @@ func (a *auditor) intent(r *replay, e *entry, in auditlog.Intent, opened []given
 	q.id = protocol.ID(q.item.Request)
 	n := &announced{at: e.index, id: q.id, req: q.req, key: certificateKey(in.Issuer[:], in.Serial), tbs: in.TBS}
 	n.req.Content = nil
+	if c, other := q.req.Release(); other == nil {
+		n.hold = c.Hold
+	}
 	if refusal == nil {
 		a.decide(q, in, n)
 	}

@@ -40,7 +40,7 @@ func (a *auditor) judge(q *question, in auditlog.Intent, n *announced) *protocol
 	}
 	switch q.req.Kind {
 	case protocol.KindRelease:
-		return a.judgeRelease(q, in, n)
+		return a.judgeRelease(q, in)
 	case protocol.KindWithdraw: // needs no approval
 		_, refusal := q.req.Withdrawal()
 		return refusal
@@ -128,7 +128,7 @@ func (a *auditor) judgeRenewal(q *question, c protocol.Issuance, p *policy.Compi
 		return protocol.Refuse(protocol.CodeNotOurs, "serial", serial)
 	case old.status != auditlog.Active:
 		return protocol.Refuse(protocol.CodeNotActive, "serial", serial, "status", old.status.String())
-	case old.renewed:
+	case old.renewed != 0:
 		return protocol.Refuse(protocol.CodeAlreadyRenewed, "serial", serial)
 	case !old.known():
 		q.undecided = true
@@ -171,12 +171,11 @@ func (a *auditor) judgeTaking(q *question, in auditlog.Intent) *protocol.Refusal
 	return a.judgeStanding(q, in, content.Serial, "")
 }
 
-func (a *auditor) judgeRelease(q *question, in auditlog.Intent, n *announced) *protocol.Refusal {
+func (a *auditor) judgeRelease(q *question, in auditlog.Intent) *protocol.Refusal {
 	content, refusal := q.req.Release()
 	if refusal != nil {
 		return refusal
 	}
-	n.hold = content.Hold
 	return a.judgeStanding(q, in, content.Serial, q.req.Subject)
 }
 

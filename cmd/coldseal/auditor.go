@@ -40,7 +40,7 @@ type certificate struct {
 	spki                   []byte
 	status                 auditlog.Status
 	changed                uint64 // entry that gave it this status
-	renewed                bool
+	renewed                uint64 // entry of its successor
 	notBefore, notAfter    int64
 	approved               int64 // when persons last approved it
 }

@@ -82,10 +82,10 @@ func (a *auditor) asked(e *entry, n announced, c *certificate) {
 	if old == nil {
 		return
 	}
-	if old.renewed {
+	if old.renewed > n.at { // beside it; of what was before it the request was found
 		a.find(e, "the certificate %x renews one that was renewed before", e.leaf.Serial)
 	}
-	old.renewed = true
+	old.renewed = e.index
 	if !n.persons {
 		c.approved = old.approved
 	}

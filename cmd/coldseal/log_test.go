@@ -32,7 +32,10 @@ type logger struct {
 	made    [][]byte // requests of the story, in the order of their serials
 }
 
-const began = 1800000000
+const (
+	began     = 1800000000
+	yearOfLog = 86400 * 365 // term of its certificates
+)
 
 func newLog(s *site) *logger {
 	l := &logger{site: s, now: began, ca: ecKey(s.t, 20)}
@@ -103,7 +106,7 @@ func (l *logger) certificate(raw []byte, key crypto.Signer, scope *protocol.Appr
 	l.t.Helper()
 	l.serial++
 	template := &x509.Certificate{SerialNumber: big.NewInt(int64(0x4f00) + int64(l.serial)), Subject: pkix.Name{CommonName: "x"},
-		NotBefore: time.Unix(began, 0), NotAfter: time.Unix(began+86400*365, 0)}
+		NotBefore: time.Unix(l.now, 0), NotAfter: time.Unix(l.now+yearOfLog, 0)}
 	if scope != nil {
 		template.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 999, 1}, Value: must[[]byte](l.t)(scope.Encode())}}
 	}
@@ -237,7 +240,7 @@ func story(t *testing.T) *logger {
 	l.batch("it-workstation", [][]byte{l.approve(alp, fingerprint, nil, raws...)}, raws, certs, false)
 	burnt := l.issue("it-workstation", "it/058091", "058091-PC-0009", ecKey(t, 49), at)
 	l.batch("it-workstation", [][]byte{l.approve(alp, fingerprint, nil, burnt)}, [][]byte{burnt}, []*x509.Certificate{l.certificate(burnt, ecKey(t, 49), nil)}, true)
-	l.made = append([][]byte{raw}, raws...)
+	l.made = append(append([][]byte{raw}, raws...), burnt)
 	return l
 }
 
