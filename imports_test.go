@@ -1,5 +1,5 @@
-// Package coldseal holds only the test of who may import whom. A line of code has one place in this house (DESIGN
-// section 4); this is what keeps it there.
+// Package coldseal holds the tests of the whole: the journeys of testdata/script, played with the real programs, and who
+// may import whom. A line of code has one place in this house (DESIGN section 4); imports_test.go keeps it there.
 package coldseal
 
 import (
