@@ -197,7 +197,7 @@ func (in *incoming) signedBy(cert *x509.Certificate, issuer protocol.Digest) err
 			continue
 		}
 		if err := c.cert.CheckSignature(cert.SignatureAlgorithm, cert.RawTBSCertificate, cert.Signature); err != nil {
-			return fmt.Errorf("it is not signed by %s: %w", c.cert.Subject.CommonName, err)
+			return fmt.Errorf("it is not signed by %s: %w", &c, err)
 		}
 		return nil
 	}

@@ -110,7 +110,7 @@ func newBox(t testing.TB, now func() time.Time) *box {
 	b.root = b.makeCA("Test Root", nil, b.rootKey)
 	b.ca = b.makeCA("Test Issuing", b.root, b.caKey)
 	b.caID = protocol.DigestOf(b.ca.RawSubjectPublicKeyInfo)
-	b.state.CAs = [][]byte{b.root.Raw, b.ca.Raw}
+	b.state.CAs, b.state.Labels = [][]byte{b.root.Raw, b.ca.Raw}, []string{"root", "issuing"}
 	g := protocol.Genesis{
 		Version: protocol.Version, Name: "box", Created: now().Unix(), Log: spki(t, log.Public()), Receiver: spki(t, b.receiver.Public()),
 		Seal: spki(t, b.seal.Public()), Roster: b.state.Roster, Policy: b.state.Policy,

@@ -137,14 +137,14 @@ func (in *incoming) takeCRL(der []byte) error {
 		switch c.number.Cmp(new(big.Int).SetBytes(held.Number)) {
 		case 0:
 			if !bytes.Equal(der, held.DER) {
-				return lie("there are two CRLs of %s with the number %s", issuer.cert.Subject.CommonName, c.number)
+				return lie("there are two CRLs of %s with the number %s", issuer, c.number)
 			}
 			return nil
 		case -1:
 			if uint64(in.checkpoint.Size) < in.meta.Size {
 				return nil
 			}
-			return lie("the CRL of %s has the number %s, the one known here is newer", issuer.cert.Subject.CommonName, c.number)
+			return lie("the CRL of %s has the number %s, the one known here is newer", issuer, c.number)
 		}
 	}
 	in.crls[issuer.id] = store.CRL{Number: c.number.Bytes(), ThisUpdate: c.thisUpdate.Unix(), NextUpdate: c.nextUpdate.Unix(), DER: der}

@@ -114,7 +114,7 @@ func (v *view) checkIssuance(p *prepared, content *protocol.Issuance) *protocol.
 		p.key = p.asked.Key
 	}
 	profile, found := v.known.policy.Profile(req.Profile)
-	if !found || profile.Use.IsCA() {
+	if !found || profile.Use.IsCA() || !slices.Contains(profile.Issuers, v.known.label(req.Issuer)) {
 		return protocol.Refuse(protocol.CodeProfileUnknown, "profile", req.Profile)
 	}
 	req.ProfileDigest = profile.Digest

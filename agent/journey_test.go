@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -239,16 +240,30 @@ func TestJourney(t *testing.T) {
 	if st := w.standing(ids[0]); st.State != StatePublished {
 		t.Errorf("after the certificates were written: %+v", st)
 	}
-	if n, err := w.s.WriteCRLs(t.TempDir()); err != nil || n != 1 {
-		t.Errorf("wrote %d CRLs, %v", n, err)
+	crls, chain := t.TempDir(), t.TempDir()
+	if n, err := w.s.WriteCRLs(crls); err != nil || n != 1 || names(t, crls) != "issuing.crl" {
+		t.Errorf("wrote %d CRLs, %s, %v", n, names(t, crls), err)
 	}
-	if n, err := w.s.WriteChain(t.TempDir()); err != nil || n != 3 {
-		t.Errorf("wrote %d files of the chain, %v", n, err)
+	if n, err := w.s.WriteChain(chain); err != nil || n != 3 || names(t, chain) != "chain.pem issuing.pem root.pem" {
+		t.Errorf("wrote %d files of the chain, %s, %v", n, names(t, chain), err)
+	}
+	if st := w.standing(ids[0]); !bytes.Equal(st.Serial, d.Result.Serial) || len(st.Serial) == 0 {
+		t.Errorf("serial %x, the certificate's is %x", st.Serial, d.Result.Serial)
 	}
 	st, err := w.s.Status()
-	if err != nil || st.States[StatePublished] != 4 || st.States[StateRequested] != 1 || len(st.Waiting) != 1 || st.Waiting[0].Count != 1 || len(st.CRLs) != 2 {
+	if err != nil || st.States[StatePublished] != 4 || st.States[StateRequested] != 1 || len(st.Waiting) != 1 || st.Waiting[0].Count != 1 ||
+		len(st.CRLs) != 2 || st.CRLs[0].Label != "root" || st.CRLs[1].Label != "issuing" || st.CRLs[1].CA != "Test Issuing" {
 		t.Errorf("status %+v, %v", st, err)
 	}
+}
+
+// names lists the files of a folder.
+func names(t *testing.T, path string) string {
+	var all []string
+	for _, e := range must[[]os.DirEntry](t)(os.ReadDir(path)) {
+		all = append(all, e.Name())
+	}
+	return strings.Join(all, " ")
 }
 
 func TestRevokeHoldReleaseRenew(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strings"
 
 	"coldseal/protocol"
@@ -19,10 +20,14 @@ type known struct {
 
 // ca is a CA of the appliance; roots come first.
 type ca struct {
-	id   protocol.Digest // of its key
-	cert *x509.Certificate
-	root bool
+	label string          // what policies and addresses name it by; no two alike
+	id    protocol.Digest // of its key
+	cert  *x509.Certificate
+	root  bool
 }
+
+// String is what people know the CA by.
+func (c *ca) String() string { return fmt.Sprintf("%s (%s)", c.label, c.cert.Subject.CommonName) }
 
 func decodeState(s protocol.State) (*known, error) {
 	fail := func(err error) error {
@@ -40,16 +45,19 @@ func decodeState(s protocol.State) (*known, error) {
 	if err != nil {
 		return nil, fail(err)
 	}
+	if len(s.Labels) != len(s.CAs) {
+		return nil, fail(fmt.Errorf("%d labels for %d CA certificates", len(s.Labels), len(s.CAs)))
+	}
 	k := &known{policy: compiled, officers: policy.NewIndex(roster)}
 	for i, der := range s.CAs {
 		cert, err := x509.ParseCertificate(der)
 		if err != nil {
 			return nil, fail(fmt.Errorf("CA certificate %d: %w", i, err))
 		}
-		c := ca{id: protocol.DigestOf(cert.RawSubjectPublicKeyInfo), cert: cert}
+		c := ca{label: s.Labels[i], id: protocol.DigestOf(cert.RawSubjectPublicKeyInfo), cert: cert}
 		c.root = cert.CheckSignatureFrom(cert) == nil
 		if !c.root && !k.signed(cert) {
-			return nil, fail(fmt.Errorf("CA certificate %d (%s): none before it signed it", i, cert.Subject))
+			return nil, fail(fmt.Errorf("CA certificate %d, %s: none before it signed it", i, &c))
 		}
 		k.cas = append(k.cas, c)
 	}
@@ -66,56 +74,53 @@ func (k *known) signed(cert *x509.Certificate) bool {
 	return false
 }
 
-// issuer finds a CA key by what a person calls it: the beginning of its id in hexadecimal, or its common name, whole or
-// as the last words of it, in any case and with hyphens for spaces. Empty is the only CA that is no root.
-func (k *known) issuer(name string) (protocol.Digest, error) {
-	found := map[protocol.Digest]string{}
+// issuerFor finds the CA key that a request is for: the one that is named, by label, common name or the first eight or
+// more hexadecimal digits of its id; else the only one that may sign for the profile, or where no such profile is
+// known, the only one that is no root.
+func (k *known) issuerFor(name, profile string) (protocol.Digest, error) {
+	wanted := func(c *ca) bool { return !c.root }
+	what := "CAs come into question"
+	p, found := k.policy.Profile(profile)
+	switch {
+	case name != "" && slices.ContainsFunc(k.cas, func(c ca) bool { return c.label == name }):
+		wanted = func(c *ca) bool { return c.label == name }
+	case name != "":
+		wanted = func(c *ca) bool { return strings.EqualFold(c.cert.Subject.CommonName, name) || isHexPrefix(name, c.id) }
+		what = fmt.Sprintf("CAs are called %q", name)
+	case found:
+		wanted = func(c *ca) bool { return slices.Contains(p.Issuers, c.label) }
+		what = fmt.Sprintf("CAs that are here may sign for %s; its policy names %s", profile, strings.Join(p.Issuers, ", "))
+	}
+	ids := map[protocol.Digest]bool{}
 	var all []string
-	for _, c := range k.cas {
-		all = append(all, fmt.Sprintf("%s (%s)", c.cert.Subject.CommonName, c.id.String()[:8]))
-		if name == "" && !c.root || name != "" && (slug(c.cert.Subject.CommonName) == slug(name) || isHexPrefix(name, c.id)) {
-			found[c.id] = c.cert.Subject.CommonName
+	for i := range k.cas {
+		c := &k.cas[i]
+		all = append(all, fmt.Sprintf("%s, key %s", c, c.id.String()[:8]))
+		if wanted(c) {
+			ids[c.id] = true
 		}
 	}
-	if len(found) == 0 && name != "" {
-		for _, c := range k.cas {
-			if cn := slug(c.cert.Subject.CommonName); strings.HasPrefix(cn, slug(name)+"-") || strings.HasSuffix(cn, "-"+slug(name)) {
-				found[c.id] = c.cert.Subject.CommonName
-			}
-		}
-	}
-	if len(found) == 1 {
-		for id := range found {
+	for id := range ids {
+		if len(ids) == 1 {
 			return id, nil
 		}
 	}
-	e := &Error{Kind: ErrInput, Hint: "name the CA with --issuer: " + strings.Join(all, ", ")}
-	switch {
-	case len(all) == 0:
-		e.Kind, e.What, e.Hint = ErrNotFound, "the appliance has no CA yet", "have the CAs made, then import a response, or make the agent from a new introduction"
-	case name == "":
-		e.What = fmt.Sprintf("%d CAs come into question", len(found))
-	default:
-		e.What = fmt.Sprintf("%q is %d CAs", name, len(found))
-	}
-	return protocol.Digest{}, e
-}
-
-// issuerFor finds the CA of a request. Where none is named and there are several, the labels that the profile names its
-// CAs by are tried as names: the appliance's labels themselves are not known here.
-func (k *known) issuerFor(name, profile string) (protocol.Digest, error) {
-	id, err := k.issuer(name)
-	if err == nil || name != "" {
-		return id, err
-	}
-	if p, found := k.policy.Profile(profile); found {
-		for _, label := range p.Issuers {
-			if id, labelErr := k.issuer(label); labelErr == nil {
-				return id, nil
-			}
+	if len(all) == 0 {
+		return protocol.Digest{}, &Error{
+			Kind: ErrNotFound, What: "the appliance has no CA yet", Hint: "have the CAs made, then import a response, or make the agent from a new introduction",
 		}
 	}
-	return id, err
+	return protocol.Digest{}, &Error{Kind: ErrInput, What: fmt.Sprintf("%d %s", len(ids), what), Hint: "name the CA with --issuer: " + strings.Join(all, "; ")}
+}
+
+// label is what the appliance calls the CA with a key; of one that it names no more, the beginning of the key's id.
+func (k *known) label(id protocol.Digest) string {
+	for _, c := range k.cas {
+		if c.id == id {
+			return c.label
+		}
+	}
+	return id.String()[:16]
 }
 
 func isHexPrefix(name string, id protocol.Digest) bool {
@@ -123,20 +128,4 @@ func isHexPrefix(name string, id protocol.Digest) bool {
 		return false
 	}
 	return strings.HasPrefix(id.String(), strings.ToLower(name))
-}
-
-// slug makes a name of letters, digits, dots and hyphens of any text, for comparing and for files.
-func slug(text string) string {
-	var b strings.Builder
-	for _, r := range text {
-		switch {
-		case r >= 'a' && r <= 'z', r >= '0' && r <= '9', r == '.' && b.Len() > 0:
-			b.WriteRune(r)
-		case r >= 'A' && r <= 'Z':
-			b.WriteRune(r + 'a' - 'A')
-		case b.Len() > 0 && !strings.HasSuffix(b.String(), "-"):
-			b.WriteByte('-')
-		}
-	}
-	return strings.Trim(b.String(), "-")
 }

@@ -172,7 +172,9 @@ func TestLies(t *testing.T) {
 		}, "state"},
 		"a CA from nowhere": {func(b *box) {
 			stranger := newBox(t, b.now)
-			b.lie.header = func(h *protocol.ResponseHeader) { h.State.CAs = append(h.State.CAs, stranger.ca.Raw) }
+			b.lie.header = func(h *protocol.ResponseHeader) {
+				h.State.CAs, h.State.Labels = append(h.State.CAs, stranger.ca.Raw), append(h.State.Labels, "stranger")
+			}
 		}, "none before it signed it"},
 		"another agent": {func(b *box) {
 			b.lie.header = func(h *protocol.ResponseHeader) { h.To = "another" }

@@ -189,7 +189,7 @@ func (s *Service) published(path string, imports uint64, count int) error {
 	})
 }
 
-// WriteCRLs writes the newest CRLs into a folder, DER, named by their CA, and returns how many.
+// WriteCRLs writes the newest CRLs into a folder, DER, as LABEL.crl, and returns how many.
 func (s *Service) WriteCRLs(path string) (int, error) {
 	f, err := openFolder(path, 0o644)
 	if err != nil {
@@ -201,7 +201,7 @@ func (s *Service) WriteCRLs(path string) (int, error) {
 			return err
 		}
 		return tx.EachCRL(func(issuer protocol.Digest, c store.CRL) error {
-			return f.write(v.caName(issuer)+".crl", c.DER)
+			return f.write(v.known.label(issuer)+".crl", c.DER)
 		})
 	})
 	if err != nil {
@@ -210,24 +210,11 @@ func (s *Service) WriteCRLs(path string) (int, error) {
 	return len(f.names), f.sync()
 }
 
-// caName is a CA's common name as it may stand in file names, with the beginning of its key's id if others have it too.
-func (v *view) caName(id protocol.Digest) string {
-	name, alone := "", true
-	for _, c := range v.known.cas {
-		if c.id == id {
-			name = slug(c.cert.Subject.CommonName)
-		}
-	}
-	for _, c := range v.known.cas {
-		alone = alone && (c.id == id || slug(c.cert.Subject.CommonName) != name)
-	}
-	if name == "" || !alone {
-		name = strings.TrimLeft(name+"-"+id.String()[:8], "-")
-	}
-	return name
-}
+// wholeChain is the file with the certificates of all CAs.
+const wholeChain = "chain.pem"
 
-// WriteChain writes the certificates of all CAs into a folder, PEM: each by itself, and all in chain.pem, the roots last.
+// WriteChain writes the certificates of all CAs into a folder, PEM: each as LABEL.pem, and all in chain.pem, the roots
+// last. A CA with the label chain stands in that file only.
 func (s *Service) WriteChain(path string) (int, error) {
 	f, err := openFolder(path, 0o644)
 	if err != nil {
@@ -243,14 +230,16 @@ func (s *Service) WriteChain(path string) (int, error) {
 			c := v.known.cas[len(v.known.cas)-1-i]
 			text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.cert.Raw})
 			chain = append(chain, text...)
-			if err := f.write(v.caName(c.id)+".pem", text); err != nil {
-				return err
+			if name := c.label + ".pem"; name != wholeChain {
+				if err := f.write(name, text); err != nil {
+					return err
+				}
 			}
 		}
 		if len(chain) == 0 {
 			return &Error{Kind: ErrNotFound, What: "the appliance had no CA yet when it was last heard of", Hint: "import its newest response"}
 		}
-		return f.write("chain.pem", chain)
+		return f.write(wholeChain, chain)
 	})
 	if err != nil {
 		return 0, err

@@ -53,7 +53,8 @@ type BundleStatus struct {
 
 // CRLStatus is the CRL of a CA. Without one, Number is empty.
 type CRLStatus struct {
-	CA         string
+	Label      string // of the CA
+	CA         string // its common name
 	Issuer     protocol.Digest
 	Number     []byte
 	NextUpdate int64
@@ -124,7 +125,7 @@ func (v *view) crls(st *Status) error {
 			continue
 		}
 		seen[c.id] = true
-		status := CRLStatus{CA: c.cert.Subject.CommonName, Issuer: c.id}
+		status := CRLStatus{Label: c.label, CA: c.cert.Subject.CommonName, Issuer: c.id}
 		crl, found, err := v.tx.CRL(c.id)
 		if err != nil {
 			return err
@@ -193,7 +194,7 @@ func (s *Service) Doctor() ([]Finding, error) {
 	}
 	for _, c := range st.CRLs {
 		if len(c.Number) != 0 {
-			add(c.Days >= 0, "import the newest response", "CRL of %s ends in %d days", c.CA, c.Days)
+			add(c.Days >= 0, "import the newest response", "CRL of %s (%s) ends in %d days", c.Label, c.CA, c.Days)
 		}
 	}
 	return findings, s.stale(add)

@@ -102,6 +102,7 @@ type Standing struct {
 	Open     bool              // refused, and may be sent again
 	Leaving  bool              // a request that withdraws it is on its way
 	Outcome  protocol.Outcome  // of the newest answer; zero if there is none
+	Serial   []byte            // of the certificate that this answer is about; none if it is about none
 	Refusal  *protocol.Refusal // of the newest answer, or of the bundle as a whole
 	Missing  *protocol.Refusal // why the approvals attached are not enough; nil if they seem to be
 	Bundle   uint64            // the newest it is in
@@ -189,7 +190,7 @@ func (v *view) newest(st *Standing, n uint64, r store.Request) (*store.Result, e
 		if !found || best != nil && rank(*best) > rank(result) || best != nil && rank(*best) == rank(result) && i < st.Import {
 			continue
 		}
-		best, st.Import, st.Outcome = &result, i, result.Outcome
+		best, st.Import, st.Outcome, st.Serial = &result, i, result.Outcome, result.Serial
 	}
 	if best == nil || best.Outcome != protocol.OutcomeRefused {
 		return best, nil

@@ -103,8 +103,8 @@ func (e *Engine) Close() error { return e.ledger.Close() }
 func (e *Engine) PublicState() protocol.State {
 	s := protocol.State{Policy: e.state.Policy, Roster: e.state.Roster}
 	for _, id := range e.caOrder() {
-		if der := e.state.CAs[id].Certificate; der != nil {
-			s.CAs = append(s.CAs, der)
+		if ca := e.state.CAs[id]; ca.Certificate != nil {
+			s.CAs, s.Labels = append(s.CAs, ca.Certificate), append(s.Labels, ca.Label)
 		}
 	}
 	return s

@@ -175,6 +175,8 @@ func FuzzIntroducedState(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(marshal(f, state))
+	f.Add(marshal(f, protocol.State{CAs: append(state.CAs, state.CAs...), Labels: []string{"root", "issuing"}}))
+	f.Add(marshal(f, protocol.State{CAs: append(state.CAs, state.CAs...), Labels: []string{"root", "root"}}))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		in := marshal(t, introduction{Genesis: genesis, Signed: sign(t, "seal", protocol.ContextIntroduction, data)})
 		if _, _, state, err := protocol.OpenIntroduction(in, protocol.DigestOf(genesis)); err == nil {

@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"slices"
 
 	"coldseal/protocol/cose"
 )
@@ -87,11 +88,23 @@ type State struct {
 	Policy []byte   `cbor:"1,keyasint"` // encoded by protocol/policy
 	Roster []byte   `cbor:"2,keyasint"` // encoded by protocol/policy
 	CAs    [][]byte `cbor:"3,keyasint"` // certificates of all CAs, DER, roots first
+	Labels []string `cbor:"4,keyasint"` // of the CAs, one for each certificate, in the same order: policies and addresses name CAs by them
 }
 
 func (s *State) check() error {
-	if len(s.CAs) > MaxCAs {
+	switch {
+	case len(s.CAs) > MaxCAs:
 		return fmt.Errorf("state: %d CA certificates, at most %d", len(s.CAs), MaxCAs)
+	case len(s.Labels) != len(s.CAs):
+		return fmt.Errorf("state: %d labels for %d CA certificates", len(s.Labels), len(s.CAs))
+	}
+	for i, label := range s.Labels {
+		if !ValidName(label) {
+			return fmt.Errorf("state: label %q of a CA is not a name", cut(label))
+		}
+		if slices.Contains(s.Labels[:i], label) {
+			return fmt.Errorf("state: two CAs have the label %s", label)
+		}
 	}
 	return nil
 }

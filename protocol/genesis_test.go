@@ -2,6 +2,7 @@ package protocol_test
 
 import (
 	"bytes"
+	"fmt"
 	"testing"
 
 	"coldseal/protocol"
@@ -40,12 +41,28 @@ func TestGenesisRefusals(t *testing.T) {
 	}
 }
 
+// oldState is a state whose CAs have no labels.
+type oldState struct {
+	Policy []byte   `cbor:"1,keyasint"`
+	Roster []byte   `cbor:"2,keyasint"`
+	CAs    [][]byte `cbor:"3,keyasint"`
+}
+
 func TestIntroduction(t *testing.T) {
 	good, genesis := load(t, "introduction"), load(t, "genesis")
 	typed := protocol.DigestOf(genesis)
 	g, data, state, err := protocol.OpenIntroduction(good, typed)
-	if err != nil || g.Name != "test" || !bytes.Equal(data, genesis) || len(state.CAs) != 1 {
+	if err != nil || g.Name != "test" || !bytes.Equal(data, genesis) || len(state.CAs) != 1 || state.Labels[0] != "root" {
 		t.Fatalf("%v, %v, %v", g, state, err)
+	}
+	labelled := func(labels ...string) protocol.State {
+		return protocol.State{CAs: make([][]byte, len(labels)), Labels: labels}
+	}
+	many := func(n int) (labels []string) {
+		for i := range n {
+			labels = append(labels, fmt.Sprint("ca-", i))
+		}
+		return labels
 	}
 	signed := func(key, context string, state any) []byte {
 		return marshal(t, introduction{Genesis: genesis, Signed: sign(t, key, context, marshal(t, state))})
@@ -56,7 +73,14 @@ func TestIntroduction(t *testing.T) {
 		"another key":     signed("stranger", protocol.ContextIntroduction, state),
 		"another purpose": signed("seal", protocol.ContextResponse, state),
 		"no state":        signed("seal", protocol.ContextIntroduction, []int{}),
-		"too many CAs":    signed("seal", protocol.ContextIntroduction, protocol.State{CAs: make([][]byte, protocol.MaxCAs+1)}),
+		"too many CAs":    signed("seal", protocol.ContextIntroduction, labelled(many(protocol.MaxCAs+1)...)),
+		"no labels":       signed("seal", protocol.ContextIntroduction, protocol.State{CAs: state.CAs}),
+		"a label too few": signed("seal", protocol.ContextIntroduction, protocol.State{CAs: make([][]byte, 2), Labels: []string{"root"}}),
+		"a label of none": signed("seal", protocol.ContextIntroduction, protocol.State{Labels: []string{"root"}}),
+		"labels alike":    signed("seal", protocol.ContextIntroduction, labelled("root", "issuing", "root")),
+		"empty label":     signed("seal", protocol.ContextIntroduction, labelled("")),
+		"label as a path": signed("seal", protocol.ContextIntroduction, labelled("../root")),
+		"state of old":    signed("seal", protocol.ContextIntroduction, oldState{CAs: state.CAs}),
 		"no array":        {0xa0},
 		"not signed":      marshal(t, introduction{Genesis: genesis}),
 	} {
@@ -74,8 +98,14 @@ func TestIntroduction(t *testing.T) {
 			t.Errorf("flipped at %d: was accepted", n)
 		}
 	}
-	if _, err := protocol.MakeIntroduction(genesis, protocol.State{CAs: make([][]byte, protocol.MaxCAs+1)}, testKey(t, "seal")); err == nil {
+	if _, err := protocol.MakeIntroduction(genesis, labelled(many(protocol.MaxCAs+1)...), testKey(t, "seal")); err == nil {
 		t.Error("too many CAs: was made")
+	}
+	if _, err := protocol.MakeIntroduction(genesis, labelled(many(protocol.MaxCAs)...), testKey(t, "seal")); err != nil {
+		t.Errorf("as many CAs as there may be: %v", err)
+	}
+	if _, err := protocol.MakeIntroduction(genesis, labelled("root", "root"), testKey(t, "seal")); err == nil {
+		t.Error("labels alike: was made")
 	}
 	if _, err := protocol.MakeIntroduction(genesis, protocol.State{Policy: make([]byte, protocol.MaxIntroduction)}, testKey(t, "seal")); err == nil {
 		t.Error("too long: was made")

@@ -155,6 +155,11 @@ func TestResponseHeaderRefusals(t *testing.T) {
 		{"first leaf too high", protocol.CodeMalformed, "too many", true, func(h *H) { h.FirstLeaf = protocol.MaxLeaves + 1 }},
 		{"CRLs that overflow", protocol.CodeMalformed, "too many", true, func(h *H) { h.CRLs = 1<<64 - 3 }},
 		{"too many CAs", protocol.CodeMalformed, "65 CA certificates", true, func(h *H) { h.State.CAs = make([][]byte, protocol.MaxCAs+1) }},
+		{"no labels", protocol.CodeMalformed, "0 labels for 1 CA", true, func(h *H) { h.State.Labels = nil }},
+		{"label that is no name", protocol.CodeMalformed, "is not a name", true, func(h *H) { h.State.Labels = []string{"Root"} }},
+		{"labels alike", protocol.CodeMalformed, "have the label root", true, func(h *H) {
+			h.State.CAs, h.State.Labels = append(h.State.CAs, h.State.CAs[0]), []string{"root", "root"}
+		}},
 		{"refused without code", protocol.CodeMalformed, "code", true, func(h *H) { h.Refusal = &protocol.Refusal{} }},
 		{"from another", protocol.CodeWrongAppliance, "010000", false, func(h *H) { h.From = protocol.Digest{1} }},
 		{"to another", protocol.CodeNotForAgent, "other", false, func(h *H) { h.To = "other" }},

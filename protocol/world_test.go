@@ -269,7 +269,7 @@ func makeWorld(t testing.TB) *world {
 	})
 	w.station = marshal(t, protocol.Party{Version: 1, Name: "desk-1", Role: protocol.RoleStation, Seal: spki(t, "station"), Bodies: []string{body}, Retired: true})
 	w.certificates()
-	w.state.CAs = [][]byte{w.caDER}
+	w.state.CAs, w.state.Labels = [][]byte{w.caDER}, []string{"root"}
 	w.makeRequests()
 	w.approve("approver-p256", nil, nil, "hold")
 	w.approve("approver-p384", bytes.Repeat([]byte{0xcc}, 16), nil, "crl")

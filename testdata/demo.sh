@@ -133,7 +133,7 @@ approve approvers/administrator.key taken-away "" --body it
 carry
 
 chapter "5. What there is now"
-run cp stick/coldseal/*/clear/root.pem stick/coldseal/*/clear/issuing.pem ca
+run coldseal-agent chain $desk --out ca
 run coldseal-agent certificates $desk --out certs
 run coldseal-agent crls $desk --out crl
 run coldseal-agent status $desk

@@ -24,6 +24,7 @@ type rowJSON struct {
 	Subject string       `json:"subject,omitempty"`
 	State   agent.State  `json:"state"`
 	Outcome string       `json:"outcome,omitempty"`
+	Serial  string       `json:"serial,omitempty"`
 	Open    bool         `json:"open,omitempty"`
 	Have    uint64       `json:"have,omitempty"`
 	Need    uint64       `json:"need,omitempty"`
@@ -52,7 +53,7 @@ func rowOf(r agent.Row) rowJSON {
 	st := r.Standing
 	row := rowJSON{
 		ID: r.ID.String(), Kind: r.Kind.String(), Profile: r.Profile, Body: r.Body, Subject: r.Subject, State: st.State, Open: st.Open,
-		Have: st.Have, Need: st.Need, Bundle: st.Bundle, Created: date(r.Created), Expires: date(r.Expires),
+		Serial: hex.EncodeToString(st.Serial), Have: st.Have, Need: st.Need, Bundle: st.Bundle, Created: date(r.Created), Expires: date(r.Expires),
 		Refusal: refusalOf(st.Refusal), Missing: refusalOf(st.Missing),
 	}
 	if st.Outcome != 0 {
@@ -105,7 +106,8 @@ func listCommand() *cobra.Command {
 				if o.json {
 					return cli.PrintJSON(w, rowOf(r))
 				}
-				_, err := fmt.Fprintf(w, "%s  %-8s %-17s %-24s %-24s %s\n", r.ID.String()[:16], r.Kind, r.Profile, r.Body, show.Text(r.Subject), stateWords(r.Standing))
+				line := fmt.Sprintf("%s  %-8s %-17s %-24s %-24s %-27s %x", r.ID.String()[:16], r.Kind, r.Profile, r.Body, show.Text(r.Subject), stateWords(r.Standing), r.Standing.Serial)
+				_, err := fmt.Fprintln(w, strings.TrimRight(line, " "))
 				return err
 			})
 			return errors.Join(err, w.Flush())
@@ -168,7 +170,6 @@ func showCommand() *cobra.Command {
 // detailJSON is all about a request in JSON.
 type detailJSON struct {
 	rowJSON
-	Serial    string         `json:"serial,omitempty"`
 	Issuer    string         `json:"issuer,omitempty"`
 	Index     uint64         `json:"index,omitempty"`
 	Approvals []approvalJSON `json:"approvals,omitempty"`
@@ -183,7 +184,7 @@ type approvalJSON struct {
 }
 
 func detailOf(d agent.Detail) detailJSON {
-	j := detailJSON{rowJSON: rowOf(d.Row), Serial: hex.EncodeToString(d.Result.Serial), Index: d.Index}
+	j := detailJSON{rowJSON: rowOf(d.Row), Index: d.Index}
 	if !d.Result.Issuer.IsZero() {
 		j.Issuer = d.Result.Issuer.String()
 	}
@@ -213,8 +214,8 @@ func printDetail(cmd *cobra.Command, d agent.Detail) error {
 	if r := d.Standing.Missing; r != nil && !d.Standing.State.Final() {
 		fmt.Fprintf(w, "approvals  %s\n           %s\n", show.Text(r.Words()), show.Text(r.Hint()))
 	}
-	if len(d.Result.Serial) != 0 {
-		fmt.Fprintf(w, "serial     %x\n", d.Result.Serial)
+	if len(d.Standing.Serial) != 0 {
+		fmt.Fprintf(w, "serial     %x\n", d.Standing.Serial)
 	}
 	if d.Index != 0 {
 		fmt.Fprintf(w, "log        leaf %d\n", d.Index)

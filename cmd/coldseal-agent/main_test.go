@@ -60,7 +60,7 @@ func introduction(t *testing.T) (file string, digest protocol.Digest) {
 	der := must[[]byte](t)(x509.CreateCertificate(rand.Reader, template, must[*x509.Certificate](t)(x509.ParseCertificate(rootDER)), caKey.Public(), key))
 	state := protocol.State{
 		Policy: must[[]byte](t)(policy.Encode(must[*policy.Policy](t)(policy.Load(files...)))), Roster: must[[]byte](t)(policy.EncodeRoster(roster)),
-		CAs: [][]byte{rootDER, der},
+		CAs: [][]byte{rootDER, der}, Labels: []string{"root", "issuing"},
 	}
 	genesis := must[[]byte](t)(cose.Marshal(protocol.Genesis{
 		Version: protocol.Version, Name: "box", Created: time.Now().Unix(), Log: must[[]byte](t)(x509.MarshalPKIXPublicKey(log)), Receiver: must[[]byte](t)(x509.MarshalPKIXPublicKey(caKey.Public())), Seal: spki,

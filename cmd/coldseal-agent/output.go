@@ -55,12 +55,12 @@ func certificatesCommand() *cobra.Command {
 }
 
 func crlsCommand() *cobra.Command {
-	c, _ := folderCommand("crls", "write the newest CRLs, DER", "CRLs", (*agent.Service).WriteCRLs)
+	c, _ := folderCommand("crls", "write the newest CRLs, DER, as LABEL.crl", "CRLs", (*agent.Service).WriteCRLs)
 	return c
 }
 
 func chainCommand() *cobra.Command {
-	c, _ := folderCommand("chain", "write the certificates of the CAs, PEM", "files", (*agent.Service).WriteChain)
+	c, _ := folderCommand("chain", "write the certificates of the CAs, PEM, as LABEL.pem, and all in chain.pem", "files", (*agent.Service).WriteChain)
 	return c
 }
 

@@ -42,7 +42,7 @@ type wishFlags struct {
 func addWish(c *cobra.Command, kind protocol.Kind) *wishFlags {
 	w := &wishFlags{common: addCommon(c), wish: agent.Wish{Kind: kind}}
 	f := c.Flags()
-	f.StringVar(&w.wish.Issuer, "issuer", "", "the issuing CA: its common `name` or the beginning of its key's id; needed where there are several")
+	f.StringVar(&w.wish.Issuer, "issuer", "", "the issuing CA: its `label`, its common name or the beginning of its key's id; needed where several may sign for the profile")
 	f.StringVar(&w.wish.Profile, "profile", "", "`profile` of the certificate")
 	f.StringVar(&w.expires, "expires", "30d", "`how long` the request may be on its way: days (30d) or hours (12h)")
 	f.BoolVar(&w.wish.Unchecked, "unchecked", false, "store it although it will be refused: for rules that are not known here, and for tests")

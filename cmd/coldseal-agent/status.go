@@ -48,6 +48,7 @@ type bundleJSON struct {
 }
 
 type crlJSON struct {
+	Label      string `json:"label"`
 	CA         string `json:"ca"`
 	Issuer     string `json:"issuer"`
 	Number     string `json:"number,omitempty"`
@@ -89,7 +90,7 @@ func statusOf(st agent.Status) statusJSON {
 		j.Bundles = append(j.Bundles, bundleJSON{b.Sequence, b.Items, date(b.Created), date(b.Expires), b.Media})
 	}
 	for _, c := range st.CRLs {
-		j.CRLs = append(j.CRLs, crlJSON{c.CA, c.Issuer.String(), hex.EncodeToString(c.Number), date(c.NextUpdate), c.Days})
+		j.CRLs = append(j.CRLs, crlJSON{c.Label, c.CA, c.Issuer.String(), hex.EncodeToString(c.Number), date(c.NextUpdate), c.Days})
 	}
 	return j
 }
@@ -122,10 +123,10 @@ func printStatus(w *bufio.Writer, st agent.Status) error {
 	}
 	for _, c := range st.CRLs {
 		if len(c.Number) == 0 {
-			fmt.Fprintf(w, "CRL        %s: none imported\n", show.Text(c.CA))
+			fmt.Fprintf(w, "CRL        %s (%s): none imported\n", c.Label, show.Text(c.CA))
 			continue
 		}
-		fmt.Fprintf(w, "CRL        %s: number %x, %d days until %s\n", show.Text(c.CA), c.Number, c.Days, date(c.NextUpdate))
+		fmt.Fprintf(w, "CRL        %s (%s): number %x, %d days until %s\n", c.Label, show.Text(c.CA), c.Number, c.Days, date(c.NextUpdate))
 	}
 	return w.Flush()
 }

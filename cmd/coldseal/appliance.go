@@ -4,6 +4,8 @@ import (
 	"crypto/x509"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -94,21 +96,25 @@ func (w *world) known(id protocol.Digest) (show.Holder, bool) {
 	return show.Holder{}, false
 }
 
-// ca finds a CA by the id of its key or by its common name.
+// ca finds a CA by the id of its key, its label or its common name.
 func (w *world) ca(text string) (protocol.Digest, error) {
 	if id, err := protocol.ParseDigest(text); err == nil {
 		return id, nil
 	}
-	for _, der := range w.state.CAs {
+	for i, der := range w.state.CAs {
 		c, err := x509.ParseCertificate(der)
 		if err != nil {
 			return protocol.Digest{}, fmt.Errorf("CA certificate in the introduction: %w", err)
 		}
-		if c.Subject.CommonName == text {
+		if w.state.Labels[i] == text || !slices.Contains(w.state.Labels, text) && c.Subject.CommonName == text {
 			return protocol.DigestOf(c.RawSubjectPublicKeyInfo), nil
 		}
 	}
-	return protocol.Digest{}, cli.Fail(cli.ExitNotFound, "give the id of its key, as the console printed it", "the introduction names no CA %q", text)
+	hint := "give the id of its key, as the console printed it"
+	if len(w.state.Labels) > 0 {
+		hint += ", or one of the labels: " + strings.Join(w.state.Labels, ", ")
+	}
+	return protocol.Digest{}, cli.Fail(cli.ExitNotFound, hint, "the introduction names no CA %q", text)
 }
 
 // parties finds holders of keys among records of agents and stations, as the files say.

@@ -146,7 +146,7 @@ func orderCRL() *cobra.Command {
 			old, err := digestOf(replaces, c.InOrStdin())
 			return protocol.CRLOrder{Replaces: old}, err
 		})
-	c.Flags().StringVar(&issuer, "issuer", "", "the `CA`: the id of its key, or its common name")
+	c.Flags().StringVar(&issuer, "issuer", "", "the `CA`: its label, its common name or the id of its key")
 	c.Flags().StringVar(&replaces, "replaces", "", "the CRL that stands: `file` or digest")
 	return c
 }

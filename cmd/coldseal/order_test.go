@@ -132,6 +132,16 @@ func TestOrders(t *testing.T) {
 	if r, refusal := protocol.ParseRequest(s.read("crl.order")); refusal != nil || r.Issuer.String() != root {
 		t.Errorf("crl: %+v", r)
 	}
+	top := s.newPKI().root
+	s.state.CAs, s.state.Labels = [][]byte{top.Raw}, []string{"top"}
+	s.introduce()
+	for _, name := range []string{"top", top.Subject.CommonName} {
+		s.ok("order crl $KNOWN --out @"+name, "--issuer", name)
+		if r, refusal := protocol.ParseRequest(s.read(name)); refusal != nil || r.Issuer != protocol.DigestOf(top.RawSubjectPublicKeyInfo) {
+			t.Errorf("crl of %q: %+v", name, r)
+		}
+	}
+	s.fails([]failure{{"order crl $KNOWN --issuer root --out @x", 3, "one of the labels: top"}})
 }
 
 func TestOrderRefuses(t *testing.T) {

@@ -44,7 +44,7 @@ func orderSignCA() *cobra.Command {
 	f := c.Flags()
 	f.StringVar(&profile, "profile", "", "`profile` of the certificate, of use root or issuing")
 	f.StringVar(&key, "key", "", "`id` of the key that create-key made")
-	f.StringVar(&issuer, "issuer", "", "the `CA` that signs: the id of its key, or its common name")
+	f.StringVar(&issuer, "issuer", "", "the `CA` that signs: its label, its common name or the id of its key")
 	f.StringArrayVar(&fields, "field", nil, "`name=value` of a field of the profile; may be repeated")
 	f.StringVar(&from, "not-before", "", "beginning of the term: `date` or time (RFC 3339)")
 	f.StringVar(&to, "not-after", "", "end of the term, inclusive: `date` (its last second) or time (RFC 3339)")

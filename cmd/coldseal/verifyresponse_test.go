@@ -136,7 +136,7 @@ func (s *site) response(r *reply) []byte {
 func TestVerifyResponse(t *testing.T) {
 	s := newSite(t)
 	p := s.newPKI()
-	s.state.CAs = [][]byte{p.root.Raw}
+	s.state.CAs, s.state.Labels = [][]byte{p.root.Raw}, []string{"root"}
 	s.introduce()
 	stranger := s.newPKI() // the same names, another key
 	stranger.key = ecKey(t, 22)
@@ -175,7 +175,7 @@ func TestVerifyResponse(t *testing.T) {
 			r.results[0].Certificate[len(r.results[0].Certificate)-1] ^= 1
 		}, "signature answer"},
 		{"certificate unreadable", func(r *reply) { r.results[0].Certificate = []byte{1} }, "form answer"},
-		{"no CA", func(r *reply) { r.header.State.CAs = nil }, "no-path crl-issuer"},
+		{"no CA", func(r *reply) { r.header.State.CAs, r.header.State.Labels = nil, nil }, "no-path crl-issuer"},
 		{"CRL by another key", func(r *reply) { r.crls[0] = s.crl(stranger) }, "crl-signature"},
 		{"CRL unreadable", func(r *reply) { r.crls[0] = []byte{1} }, "crl-form"},
 		{"answer unreadable", func(r *reply) { r.answers = [][]byte{{0xa0}} }, "form"},

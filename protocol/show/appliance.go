@@ -71,12 +71,15 @@ func Introduction(raw []byte, typed protocol.Digest) (Sheet, error) {
 func State(state protocol.State) (Sheet, error) {
 	var s Sheet
 	var cas []Sheet
-	for _, der := range state.CAs {
+	if len(state.Labels) != len(state.CAs) {
+		return nil, fmt.Errorf("show state: %d labels for %d CA certificates", len(state.Labels), len(state.CAs))
+	}
+	for i, der := range state.CAs {
 		c, err := x509.ParseCertificate(der)
 		if err != nil {
 			return nil, fmt.Errorf("show CA certificate: %w", err)
 		}
-		ca := Sheet{{Name: "subject", List: name(c.RawSubject)}}
+		ca := Sheet{{Name: "label", Value: state.Labels[i]}, {Name: "subject", List: name(c.RawSubject)}}
 		ca.add("key type", KeyType(c.PublicKey))
 		ca.digest("key", protocol.DigestOf(c.RawSubjectPublicKeyInfo))
 		ca.add("not after", protocol.Date(c.NotAfter.Unix()))

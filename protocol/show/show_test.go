@@ -318,7 +318,7 @@ func world(t testing.TB) (introduction []byte, typed protocol.Digest) {
 	genesis := marshal(t, protocol.Genesis{Version: 1, Name: "vault", Nonce: [16]byte{9}, Created: 1800000000, Log: spki(t, edKey(8)), Receiver: spki(t, ecKey(t, 9)),
 		Seal: spki(t, seal), Roster: must[[]byte](t)(policy.EncodeRoster(rosterOf(t))), Policy: policyRaw(t)})
 	root := must[[]byte](t)(os.ReadFile("../../appliance/issue/testdata/root-P-256.cer"))
-	state := protocol.State{Policy: policyRaw(t), Roster: must[[]byte](t)(policy.EncodeRoster(rosterOf(t))), CAs: [][]byte{root}}
+	state := protocol.State{Policy: policyRaw(t), Roster: must[[]byte](t)(policy.EncodeRoster(rosterOf(t))), CAs: [][]byte{root}, Labels: []string{"root"}}
 	return must[[]byte](t)(protocol.MakeIntroduction(genesis, state, seal)), protocol.DigestOf(genesis)
 }
 

@@ -262,7 +262,15 @@ def bundle(data, appliance):
 # response.md
 
 REFUSAL = lambda r: fields(r, code=(1, str, is_name), params=(2, dict, None, None)) and True
-STATE = lambda s: fields(s, policy=(1, bytes, None), roster=(2, bytes, None), cas=(3, list, lambda c: len(c) <= 64)) and True
+
+
+def STATE(value):
+    s = fields(value, policy=(1, bytes, None), roster=(2, bytes, None), cas=(3, list, lambda c: len(c) <= 64),
+               labels=(4, list, lambda l: all(is_name(x) for x in l) and len(set(l)) == len(l)))
+    check(len(s["labels"]) == len(s["cas"]), "labels are not as many as CAs")
+    return True
+
+
 PROOF = lambda p: len(p) <= 64 and all(len(h) == 32 for h in p)
 
 
