@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"fmt"
 
+	"coldseal/appliance/issue"
 	"coldseal/appliance/store"
 	"coldseal/protocol"
 	"coldseal/protocol/auditlog"
@@ -15,13 +16,13 @@ import (
 // What one leaf has to find in the ledger.
 
 // result: the request whose result is in the leaf is done, there.
-func (f *fold) result(index uint64, body []byte) error {
+func (f *fold) result(index uint64, body []byte) (protocol.Digest, error) {
 	f.done++
 	r, err := protocol.ParseResult(body)
 	if err != nil {
-		return err
+		return r.ID, err
 	}
-	return f.isDone(r.ID, index)
+	return r.ID, f.isDone(r.ID, index)
 }
 
 func (f *fold) isDone(id protocol.Digest, index uint64) error {
@@ -46,23 +47,27 @@ func (f *fold) issuance(index uint64, leaf auditlog.Leaf, body []byte) error {
 			return err
 		}
 	}
-	if f.lastKind == auditlog.Order {
-		return nil // a CA certificate; its request is done in the order's leaf
-	}
-	if p, found := f.state.CurrentPolicy().Profile(leaf.Profile); found && p.Use == policy.UseApprover {
-		if err := f.approver(leaf, body); err != nil {
-			return err
-		}
-	}
-	return f.result(index, body)
-}
-
-// approver notes what the ledger should say of the holder of a new approver certificate: what the certificate says.
-func (f *fold) approver(leaf auditlog.Leaf, body []byte) error {
 	result, err := protocol.ParseResult(body)
 	if err != nil {
 		return err
 	}
+	if err := f.certificate(index, leaf, c, result); err != nil {
+		return err
+	}
+	if f.lastKind == auditlog.Order {
+		return nil // a CA certificate; its request is done in the order's leaf
+	}
+	if p, found := f.state.CurrentPolicy().Profile(leaf.Profile); found && p.Use == policy.UseApprover {
+		if err := f.approver(leaf, result); err != nil {
+			return err
+		}
+	}
+	f.done++
+	return f.isDone(result.ID, index)
+}
+
+// approver notes what the ledger should say of the holder of a new approver certificate: what the certificate says.
+func (f *fold) approver(leaf auditlog.Leaf, result protocol.Result) error {
 	certificate, err := x509.ParseCertificate(result.Certificate)
 	if err != nil {
 		return err
@@ -109,27 +114,29 @@ func (f *fold) change(index uint64, leaf auditlog.Leaf, body []byte) error {
 		return fmt.Errorf("the ledger says something else of certificate %x", leaf.Serial)
 	}
 	f.changed[protocol.Digest(leaf.Issuer)] = index
-	if c.Changed == index && leaf.Status != auditlog.Active {
-		f.revoked++
-		if err := f.entry(index, leaf); err != nil {
-			return err
-		}
+	id, err := f.result(index, body)
+	if err == nil && c.Changed == index && leaf.Status != auditlog.Active {
+		err = f.revocation(index, leaf, c, id)
 	}
-	return f.result(index, body)
+	return err
 }
 
-func (f *fold) entry(index uint64, leaf auditlog.Leaf) error {
+func (f *fold) burned(index uint64, leaf auditlog.Leaf) error {
+	f.pending = nil
 	issuer := protocol.Digest(leaf.Issuer)
-	for shard := range uint16(f.shards(issuer)) {
-		r, found, err := f.tx.Revoked(issuer, shard, leaf.Serial)
-		if err != nil {
-			return err
-		}
-		if found && r.Index == index {
-			return nil
-		}
+	f.changed[issuer] = index
+	return f.entry(leaf, store.Revoked{Time: leaf.Time, Index: index, NotAfter: end(f.state.CAs[issuer])})
+}
+
+// entry: the CRL lists the certificate so.
+func (f *fold) entry(leaf auditlog.Leaf, want store.Revoked) error {
+	f.revoked++
+	issuer := protocol.Digest(leaf.Issuer)
+	r, found, err := f.tx.Revoked(issuer, uint16(issue.Shard(leaf.Serial, f.shards(issuer))), leaf.Serial)
+	if err == nil && (!found || r != want) {
+		err = fmt.Errorf("certificate %x is not among those that the CRL lists, or for something else", leaf.Serial)
 	}
-	return fmt.Errorf("certificate %x is not among those that the CRL lists", leaf.Serial)
+	return err
 }
 
 func (f *fold) order(index uint64, body []byte) error {
@@ -150,7 +157,12 @@ func (f *fold) crl(index uint64, leaf auditlog.Leaf, body []byte) error {
 	if last := f.crls[key]; leaf.Number != last.number+1 {
 		return fmt.Errorf("CRL %d follows %d", leaf.Number, last.number)
 	}
-	f.crls[key] = crlSeen{leaf.Number, index, b.CRL}
+	ca := f.state.CAs[key.issuer]
+	p, found := f.state.CurrentPolicy().Profile(ca.Profile)
+	if !found {
+		return fmt.Errorf("CRL %d of a CA without a profile", leaf.Number)
+	}
+	f.crls[key] = crlSeen{leaf.Number, index, b.CRL, leaf.Time, min(leaf.Time+p.CRLDays*secondsOfDay, end(ca))}
 	return nil
 }
 

@@ -13,6 +13,7 @@ import (
 	"coldseal/protocol"
 	"coldseal/protocol/auditlog"
 	"coldseal/protocol/cose"
+	"coldseal/protocol/policy"
 )
 
 // replay folds the log and compares what it comes to with the ledger.
@@ -52,8 +53,9 @@ type crlKey struct {
 }
 
 type crlSeen struct {
-	number, index uint64
-	digest        protocol.Digest
+	number, index          uint64
+	digest                 protocol.Digest
+	thisUpdate, nextUpdate int64
 }
 
 // fold is one pass over the log beside the ledger, in bounded memory: each leaf is compared with what the ledger says
@@ -69,10 +71,15 @@ type fold struct {
 	next      uint64
 	counter   uint64
 	lastKind  auditlog.Kind
-	pending   []byte // body of the last intents, until they have results
+	pending   []byte                        // body of the last intents, until they have results
+	requests  map[protocol.Digest]announced // of the last intents
+	compiled  *policy.Compiled              // the policy of the last intents
 	issued    uint64
 	done      uint64
 	revoked   uint64
+	renewals  uint64 // certificates that renew another one
+	renewed   uint64 // certificates that the ledger says were renewed
+	names     uint64
 }
 
 func (f *fold) leaf(index uint64, encoded, salted []byte) error {
@@ -100,6 +107,7 @@ func (f *fold) leaf(index uint64, encoded, salted []byte) error {
 	switch leaf.Kind {
 	case auditlog.Intents:
 		f.pending = bytes.Clone(body)
+		err = f.announce(f.pending)
 	case auditlog.Step:
 		if leaf.Number != f.counter+1 {
 			return fail("step %d follows %d", leaf.Number, f.counter)
@@ -110,16 +118,13 @@ func (f *fold) leaf(index uint64, encoded, salted []byte) error {
 	case auditlog.Changed:
 		err = f.change(index, leaf, body)
 	case auditlog.Burned:
-		f.pending = nil
-		f.revoked++
-		f.changed[protocol.Digest(leaf.Issuer)] = index
-		err = f.entry(index, leaf)
+		err = f.burned(index, leaf)
 	case auditlog.Order:
 		err = f.order(index, body)
 	case auditlog.Refused, auditlog.Withdrawn:
-		err = f.result(index, body)
-		if leaf.Kind == auditlog.Withdrawn {
-			f.done++ // the mark on the request that was withdrawn
+		var id protocol.Digest
+		if id, err = f.result(index, body); err == nil && leaf.Kind == auditlog.Withdrawn {
+			err = f.withdrawal(index, id)
 		}
 	case auditlog.CRL:
 		err = f.crl(index, leaf, body)
@@ -160,6 +165,12 @@ func (f *fold) compare(m *store.Meta) error {
 		return errors.New("replay: the policy is not the one that was ordered")
 	case f.tx.CountCertificates() != f.issued:
 		return errors.New("replay: the ledger has certificates that the log does not")
+	case f.renewed != f.renewals:
+		return errors.New("replay: the ledger has certificates renewed that were not")
+	case f.tx.CountNames() != f.names:
+		return errors.New("replay: the ledger has names that no certificate was made for")
+	case f.tx.CountCRLs() != uint64(len(f.crls)):
+		return errors.New("replay: the ledger has CRLs that the log does not")
 	case f.tx.CountDone() != f.done:
 		return errors.New("replay: the ledger has results that the log does not")
 	case m.Clock != f.state.Clock:
@@ -208,7 +219,8 @@ func (f *fold) compare(m *store.Meta) error {
 		if err != nil {
 			return err
 		}
-		if !found || crl.Number != seen.number || crl.Index != seen.index || protocol.DigestOf(crl.DER) != seen.digest {
+		if !found || crl.Number != seen.number || crl.Index != seen.index || protocol.DigestOf(crl.DER) != seen.digest ||
+			crl.ThisUpdate != seen.thisUpdate || crl.NextUpdate != seen.nextUpdate {
 			return fmt.Errorf("replay: the newest CRL is not number %d, as logged", seen.number)
 		}
 	}

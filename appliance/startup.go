@@ -138,7 +138,7 @@ func (e *Engine) burn(intents []store.Intent) error {
 			if err != nil {
 				return err
 			}
-			entry := store.Revoked{Time: now, Reason: protocol.ReasonUnspecified, Index: index, NotAfter: in.NotAfter}
+			entry := store.Revoked{Time: now, Reason: protocol.ReasonUnspecified, Index: index, NotAfter: end(e.state.CAs[in.Issuer])}
 			if err := rec.tx.PutRevoked(in.Issuer, e.shard(in.Issuer, in.Serial), in.Serial, entry); err != nil {
 				return err
 			}

@@ -76,6 +76,19 @@ type Holder struct {
 	Certificate
 }
 
+// Newest finds the certificate that was last made for a name; zero if there is none.
+func (t *Tx) Newest(name []byte) (Certificate, error) {
+	key := t.indexed(indexNames, name)
+	if key == nil {
+		return Certificate{}, nil
+	}
+	c, _, err := get[Certificate](t, bucketCerts, key)
+	return c, err
+}
+
+// CountNames counts names that have a holder.
+func (t *Tx) CountNames() uint64 { return t.countIndexed(indexNames) }
+
 // Holders lists the newest certificate of a name, the one that it renewed, and so on: any of them may still be valid.
 func (t *Tx) Holders(name []byte) (holders []Holder, err error) {
 	for key := bytes.Clone(t.indexed(indexNames, name)); len(key) > issuerSize; {

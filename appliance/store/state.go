@@ -136,3 +136,6 @@ func (t *Tx) PutCRL(issuer protocol.Digest, shard uint16, c CRL) error {
 func (t *Tx) CRL(issuer protocol.Digest, shard uint16) (CRL, bool, error) {
 	return get[CRL](t, bucketCRLs, shardKey(issuer, shard))
 }
+
+// CountCRLs counts shards that have a CRL.
+func (t *Tx) CountCRLs() uint64 { return t.count(bucketCRLs) }
