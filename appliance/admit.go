@@ -163,7 +163,8 @@ func (r *run) begin() error {
 	if err != nil {
 		return err
 	}
-	for _, sequence := range acknowledged {
+	// An agent whose bundle is accepted needs the notice about an earlier one no more.
+	for _, sequence := range append(acknowledged, noticeSequence) {
 		if err := os.Remove(r.responsePath(party.Name, sequence)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fault("remove acknowledged response", err)
 		}
