@@ -19,8 +19,8 @@ const (
 	batchesInFlight = 2
 	// The live heap is a few MiB; these keep the garbage of parsing from adding a multiple of it. The limit is soft: a
 	// CRL of a quarter million entries may pass it, slowly.
-	gcPercent   = 200
-	memoryLimit = 32 << 20
+	gcPercent   = 150
+	memoryLimit = 24 << 20
 )
 
 // work serves the appliance until it closes the socket.
