@@ -3,12 +3,17 @@ package appliance_test
 import (
 	"bytes"
 	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"coldseal/appliance"
+	"coldseal/appliance/signer"
 	"coldseal/protocol"
 	"coldseal/protocol/auditlog"
 	"coldseal/protocol/cose"
+	"coldseal/protocol/policy"
 )
 
 // One approver of one body, without any agent, brings requests that name a CA by the beginning of its id only: they are
@@ -107,4 +112,32 @@ func TestTooManyCAs(t *testing.T) {
 		d.mustOrder(d.request(protocol.KindCreateKey, protocol.CreateKey{Label: fmt.Sprintf("ca-%d", i), Algorithm: "Ed25519"}))
 	}
 	wants(t, d.order(d.request(protocol.KindCreateKey, protocol.CreateKey{Label: "more", Algorithm: "Ed25519"})).Refusal, protocol.CodeTooLarge)
+}
+
+// A policy that names a lint which the worker does not know is refused when it is ordered: later it would be a fault,
+// for every request and every CRL.
+func TestPolicyWithAnUnknownLint(t *testing.T) {
+	d := newDesk(t)
+	for _, name := range []string{"issuing-ca", "it-workstation"} {
+		next := *d.policy
+		next.Profiles = slices.Clone(next.Profiles)
+		i := slices.IndexFunc(next.Profiles, func(p policy.Profile) bool { return p.Name == name })
+		next.Profiles[i].LintIgnore = []string{"e_no_such_lint"}
+		result := d.order(d.replacePolicy(&next))
+		wants(t, result.Refusal, protocol.CodePolicyInvalid)
+		if !strings.Contains(result.Refusal.Words(), "e_no_such_lint") {
+			t.Error(result.Refusal.Words())
+		}
+		config := d.config
+		config.Dir = t.TempDir()
+		config.Signer = must[*signer.Client](t)(signer.Start(t.Context(), filepath.Join(bin, "coldseal-signer"),
+			[]string{"--backend", "softkey", "--dir", filepath.Join(config.Dir, "keys"), "--secret-file", d.secret}, signer.Options{}))
+		if _, err := appliance.Genesis(config, "test", d.engine.State().CurrentRoster(), &next); err == nil || !strings.Contains(err.Error(), "e_no_such_lint") {
+			t.Errorf("genesis: %v", err)
+		}
+		if err := config.Signer.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	d.issued(d.pc("0001"), d.alp)
 }

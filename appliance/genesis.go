@@ -26,6 +26,11 @@ func Genesis(c Config, name string, roster *policy.Roster, p *policy.Policy) (pr
 	} else if found {
 		return protocol.Digest(pinned), fmt.Errorf("genesis: %w, with digest %s", ErrBegun, protocol.Digest(pinned))
 	}
+	if reason, err := (&Engine{Config: c}).unknownLints(p); err != nil {
+		return protocol.Digest{}, err
+	} else if reason != "" {
+		return protocol.Digest{}, fmt.Errorf("genesis: %s", reason)
+	}
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 		return protocol.Digest{}, fmt.Errorf("make state directory: %w", err)
 	}

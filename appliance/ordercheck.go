@@ -1,8 +1,13 @@
 package appliance
 
 import (
+	"context"
+	"errors"
+
 	"coldseal/appliance/issue"
+	"coldseal/appliance/lint"
 	"coldseal/appliance/store"
+	"coldseal/appliance/wire"
 	"coldseal/protocol"
 	"coldseal/protocol/policy"
 )
@@ -69,5 +74,25 @@ func (r *run) checkPolicy(it *item) (*protocol.Refusal, error) {
 			return invalid(err.Error())
 		}
 	}
-	return nil, nil
+	reason, err := r.unknownLints(next)
+	if err != nil || reason == "" {
+		return nil, err
+	}
+	return invalid(reason)
+}
+
+// unknownLints asks the lint worker whether it knows all that a policy names, and says what it does not.
+func (e *Engine) unknownLints(p *policy.Policy) (string, error) {
+	for i := range p.Profiles {
+		q := &p.Profiles[i]
+		nothing := [][]byte{{0x30, 0}} // an empty SEQUENCE: what is found in it does not matter
+		_, err := e.Lint.Certificates(context.Background(), lint.Config{Sets: q.Lint, Ignore: q.LintIgnore}, nothing)
+		if refused, is := errors.AsType[*wire.Refused](err); is {
+			return "profile " + q.Name + ": " + refused.Message, nil
+		}
+		if err != nil {
+			return "", fault("lint", err)
+		}
+	}
+	return "", nil
 }
