@@ -10,7 +10,7 @@ import (
 
 // Kinds of failure. Compare with errors.Is; Error.Hint says what a person can do about each.
 //
-// ErrSealed and ErrReceiver are refusals: the bytes are to blame. ErrKey and ErrSpace are faults of this machine.
+// ErrSealed and ErrReceiver are refusals: the bytes are to blame. ErrKey, ErrSpace and ErrDisk are faults of this machine.
 // The others tell about the medium, and the same command finishes once the medium is as it should be.
 var (
 	ErrFull       = errors.New("the medium is full")
@@ -22,6 +22,7 @@ var (
 	ErrExists     = errors.New("a different file has this name")
 	ErrName       = errors.New("not a name that belongs on a medium")
 	ErrSpace      = errors.New("not enough room on this machine's own disk")
+	ErrDisk       = errors.New("this machine's own disk failed")
 	ErrSealed     = errors.New("the encryption is not intact")
 	ErrReceiver   = errors.New("encrypted for another receiver")
 	ErrKey        = errors.New("the holder of the receiver key did not answer properly")
@@ -82,6 +83,8 @@ func (e *Error) Hint() string {
 		return "files on a medium keep the names they were written with; rename the file back"
 	case ErrSpace:
 		return "make room on this machine's disk, then run the same command again; the medium is not at fault"
+	case ErrDisk:
+		return "check this machine's disk, then run the same command again; the medium is not at fault"
 	case ErrSealed:
 		return "the file was changed or cut short: have it written to the medium again"
 	case ErrReceiver:
@@ -123,13 +126,22 @@ func mediumKind(err error) error {
 	return nil
 }
 
-// spoolError wraps a failure of the spool folder: this machine's disk, never the medium.
-func spoolError(op, path string, err error) error {
-	var kind error
-	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) || errors.Is(err, unix.EFBIG) {
-		kind = ErrSpace
+// diskError wraps a failure of this machine's own disk, never of the medium.
+func diskError(op, path string, err error) error {
+	return &Error{Op: op, Path: path, Kind: diskKind(err), Err: bare(err)}
+}
+
+func diskKind(err error) error {
+	switch kind := mediumKind(err); {
+	case kind == ErrFull, errors.Is(err, unix.EFBIG):
+		return ErrSpace
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
+		return nil // a wrong name, or somebody else's folder, says it all
+	case kind == ErrGone, kind == ErrReadOnly:
+		return ErrDisk
+	default:
+		return kind
 	}
-	return &Error{Op: op, Path: path, Kind: kind, Err: bare(err)}
 }
 
 // bare removes the file name that package os adds, because Error already says a better one.

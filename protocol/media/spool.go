@@ -32,11 +32,11 @@ type Spool struct {
 // of the disk that stay free whatever comes; a second Spool of the same folder may have another reserve.
 func NewSpool(dir string, reserve int64) (*Spool, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, spoolError("spool", dir, err)
+		return nil, diskError("spool", dir, err)
 	}
 	found, err := os.ReadDir(dir)
 	if err != nil {
-		return nil, spoolError("spool", dir, err)
+		return nil, diskError("spool", dir, err)
 	}
 	for _, e := range found {
 		if !strings.HasPrefix(e.Name(), spoolPrefix) {
@@ -44,7 +44,7 @@ func NewSpool(dir string, reserve int64) (*Spool, error) {
 		}
 		// Another process's files in use have no name any more; should it be just making one, either may remove it.
 		if err := os.Remove(filepath.Join(dir, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, spoolError("spool", dir, err)
+			return nil, diskError("spool", dir, err)
 		}
 	}
 	return &Spool{dir: dir, reserve: reserve}, nil
@@ -54,10 +54,10 @@ func NewSpool(dir string, reserve int64) (*Spool, error) {
 func (s *Spool) Write(limit int64, fill func(io.Writer) error) (*File, error) {
 	f, err := os.CreateTemp(s.dir, spoolPrefix) // mode 0600
 	if err != nil {
-		return nil, spoolError("spool", s.dir, err)
+		return nil, diskError("spool", s.dir, err)
 	}
 	if err := os.Remove(f.Name()); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, errors.Join(spoolError("spool", s.dir, err), f.Close())
+		return nil, errors.Join(diskError("spool", s.dir, err), f.Close())
 	}
 	w := &spoolWriter{spool: s, f: f, limit: limit}
 	err = fill(w)
@@ -116,7 +116,7 @@ func (s *Spool) Decrypt(ctx context.Context, sealed *File, key Key) (*File, erro
 func (s *Spool) room(n int64) error {
 	var st unix.Statfs_t
 	if err := unix.Statfs(s.dir, &st); err != nil {
-		return spoolError("spool", s.dir, err)
+		return diskError("spool", s.dir, err)
 	}
 	if free := int64(st.Bavail) * int64(st.Bsize); free-n < s.reserve {
 		return &Error{Op: "spool", Path: s.dir, Kind: ErrSpace, Err: fmt.Errorf("%d bytes wanted, %d free, %d kept in reserve", n, free, s.reserve)}
@@ -150,7 +150,7 @@ func (w *spoolWriter) Write(p []byte) (int, error) {
 	n, err := w.f.Write(p)
 	w.size += int64(n)
 	if err != nil {
-		w.err = spoolError("spool", w.spool.dir, err)
+		w.err = diskError("spool", w.spool.dir, err)
 	}
 	return n, w.err
 }

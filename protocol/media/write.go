@@ -28,14 +28,46 @@ type WriteOptions struct {
 	Private bool // mode 0600, not 0644
 }
 
-// WriteFile is Medium.Write for a single file outside a medium. For many files in one folder, open it as a Medium.
+// WriteFile is Medium.Write for a single file outside a medium, on this machine's own disk: its errors blame the disk
+// (ErrSpace, ErrDisk) where those of Medium.Write blame the medium. For many files in one folder, open it as a Medium.
 func WriteFile(name string, opts WriteOptions, fill func(io.Writer) error) error {
 	m, err := OpenMedium(filepath.Dir(name))
-	if err != nil {
-		return err
+	if err == nil {
+		err = m.Write(filepath.Base(name), opts, fill)
+		err = errors.Join(err, m.Close())
 	}
-	defer m.Close()
-	return m.Write(filepath.Base(name), opts, fill)
+	if known := new(Error); errors.As(err, &known) {
+		own := &Error{Op: known.Op, Path: name, Kind: known.Kind, Err: known.Err}
+		if known.Err != nil && mediumKind(known.Err) == known.Kind {
+			own.Kind = diskKind(known.Err)
+		}
+		return own
+	}
+	return err
+}
+
+// MakeFolder makes a folder on this machine's own disk, mode 0700, and missing ones above it. When it returns nil, the
+// folder is there to stay, with the names of all that is in it: making a folder is not durable by itself.
+func MakeFolder(name string) error {
+	err := os.Mkdir(name, 0o700)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = MakeFolder(filepath.Dir(name)); err == nil {
+			err = os.Mkdir(name, 0o700)
+		}
+	}
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return diskError("make folder", name, err)
+	}
+	for _, folder := range []string{name, filepath.Dir(name)} {
+		d, err := os.Open(folder)
+		if err == nil {
+			err = errors.Join(syncFile(d), d.Close())
+		}
+		if err != nil {
+			return diskError("sync folder", folder, err)
+		}
+	}
+	return nil
 }
 
 // Write makes name (slash-separated, relative to the medium, missing folders are made) hold exactly what fill writes.

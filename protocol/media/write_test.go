@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -74,8 +75,16 @@ func TestWrite(t *testing.T) {
 		t.Error(err)
 	}
 	holds(t, dir, "alone", a)
-	if err := WriteFile(filepath.Join(dir, "none", "alone"), WriteOptions{}, filling(a)); !errors.Is(err, ErrGone) {
+	if err := WriteFile(filepath.Join(dir, "none", "alone"), WriteOptions{}, filling(a)); !errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrGone) {
 		t.Errorf("into a folder that is not there: %v", err)
+	}
+	for range 2 {
+		if err := MakeFolder(filepath.Join(dir, "some", "where")); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := MakeFolder(filepath.Join(dir, "alone", "below")); !errors.Is(err, ErrNotRegular) {
+		t.Errorf("a folder below a file: %v", err)
 	}
 }
 
@@ -229,9 +238,17 @@ func TestKindsAndHints(t *testing.T) {
 			t.Errorf("%v: %v", number, err)
 		}
 	}
+	for number, want := range map[syscall.Errno]error{
+		unix.ENOSPC: ErrSpace, unix.EDQUOT: ErrSpace, unix.EFBIG: ErrSpace, unix.EIO: ErrDisk, unix.EROFS: ErrDisk, unix.ENODEV: ErrDisk,
+		unix.ENOENT: nil, unix.EACCES: nil, unix.EISDIR: ErrNotRegular,
+	} {
+		if err := diskError("spool", "x", number); !errors.Is(err, number) || err.(*Error).Kind != want {
+			t.Errorf("on our own disk, %v: %v", number, err)
+		}
+	}
 	for _, kind := range []error{
-		ErrFull, ErrReadOnly, ErrGone, ErrTorn, ErrTooLarge, ErrNotRegular, ErrExists, ErrName, ErrSpace, ErrSealed,
-		ErrReceiver, ErrKey,
+		ErrFull, ErrReadOnly, ErrGone, ErrTorn, ErrTooLarge, ErrNotRegular, ErrExists, ErrName, ErrSpace, ErrDisk,
+		ErrSealed, ErrReceiver, ErrKey,
 	} {
 		if (&Error{Kind: kind}).Hint() == "" {
 			t.Errorf("no hint for %v", kind)
@@ -314,11 +331,13 @@ func mounted(dir string) error {
 		expect("spool into the reserve", reserveErr, ErrSpace),
 		expect("full", m.Write("big", WriteOptions{}, big), ErrFull),
 		empty(),
+		expect("our own disk, full", WriteFile(filepath.Join(dir, "big"), WriteOptions{}, big), ErrSpace),
 		expect("something small", m.Write("small", WriteOptions{}, small), nil),
 		unix.Mount("tmpfs", dir, "tmpfs", unix.MS_REMOUNT, "size=4m"),
 		expect("the same with more room", m.Write("big", WriteOptions{}, big), nil),
 		unix.Mount("tmpfs", dir, "tmpfs", unix.MS_REMOUNT|unix.MS_RDONLY, "size=4m"),
 		expect("the same file, read-only", m.Write("big", WriteOptions{}, big), nil),
+		expect("our own disk, read-only", WriteFile(filepath.Join(dir, "small"), WriteOptions{Replace: true}, filling(pattern(101))), ErrDisk),
 		expect("another file, read-only", m.Write("small", WriteOptions{Replace: true}, filling(pattern(101))), ErrReadOnly),
 		expect("a new folder, read-only", m.Write("x/small", WriteOptions{}, small), ErrReadOnly),
 		unix.Mount("tmpfs", dir, "tmpfs", unix.MS_REMOUNT, "size=4m"),
