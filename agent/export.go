@@ -157,16 +157,17 @@ type candidate struct {
 func (v *view) choose(e *Exported, c Choice) ([]candidate, error) {
 	var chosen []candidate
 	shared := map[string][]uint64{}
-	add := func(n uint64, r store.Request) {
-		var approvals []uint64
-		for _, cover := range r.Covers[:min(len(r.Covers), protocol.MaxGroupApprovals)] {
-			approvals = append(approvals, cover.Approval)
+	add := func(n uint64, r store.Request) error {
+		approvals, err := v.travelling(r.Covers)
+		if err != nil {
+			return err
 		}
 		key := fmt.Sprint(approvals)
 		if _, found := shared[key]; !found {
 			shared[key] = approvals
 		}
 		chosen = append(chosen, candidate{n, protocol.SectionOf(r.Kind), shared[key], int(r.Size)})
+		return nil
 	}
 	if len(c.IDs) > 0 {
 		for _, id := range c.IDs {
@@ -185,7 +186,9 @@ func (v *view) choose(e *Exported, c Choice) ([]candidate, error) {
 			if st.State.Final() && !st.Open || st.State == StateOnMedium {
 				return nil, &Error{Kind: ErrFailed, What: fmt.Sprintf("the request %s cannot be exported: %s", id, st.State.Words())}
 			}
-			add(n, r)
+			if err := add(n, r); err != nil {
+				return nil, err
+			}
 		}
 	} else {
 		err := v.tx.EachRequest(1, func(n uint64, r store.Request) error {
@@ -196,7 +199,7 @@ func (v *view) choose(e *Exported, c Choice) ([]candidate, error) {
 			switch {
 			case len(chosen) == protocol.MaxItems:
 			case st.State == StateApproved, st.State == StateRequested && c.Incomplete:
-				add(n, r)
+				return add(n, r)
 			case st.State == StateRequested:
 				e.Waiting++
 			}
@@ -210,6 +213,27 @@ func (v *view) choose(e *Exported, c Choice) ([]candidate, error) {
 		return cmp.Or(cmp.Compare(a.section, b.section), slices.Compare(a.approvals, b.approvals), cmp.Compare(a.number, b.number))
 	})
 	return slices.CompactFunc(chosen, func(a, b candidate) bool { return a.number == b.number }), nil
+}
+
+// travelling chooses the approvals that go with a request: as many as a group has room for, those first that seem to
+// count, for anybody can make one that does not.
+func (v *view) travelling(covers []store.Cover) ([]uint64, error) {
+	var counting, others []uint64
+	for _, c := range covers {
+		a, err := v.approval(c.Approval)
+		if err != nil {
+			return nil, err
+		}
+		if a.unproved || a.discount != nil {
+			others = append(others, c.Approval)
+		} else {
+			counting = append(counting, c.Approval)
+		}
+	}
+	all := append(counting, others...)
+	all = all[:min(len(all), protocol.MaxGroupApprovals)]
+	slices.Sort(all)
+	return all, nil
 }
 
 // group divides the requests of a bundle, sorted, into groups within the limits. Requests with the same approvals stay

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -413,5 +414,31 @@ func TestDoctor(t *testing.T) {
 	}
 	if bad != 1 {
 		t.Errorf("with a slow clock: %+v", findings)
+	}
+}
+
+// Approvals by keys that nobody here knows do not crowd out one that counts.
+func TestStrangersApprovals(t *testing.T) {
+	w := newWorld(t)
+	w.enrol()
+	id := w.request(w.station(1))
+	count := []protocol.Count{{Kind: protocol.KindIssue, Profile: "it-workstation", Body: "it/058091", N: 1}}
+	for range protocol.MaxGroupApprovals {
+		w.attach(w.box.approve(newECDSA(t), []protocol.Digest{id}, count))
+	}
+	w.approve(protocol.KindIssue, id)
+	e := w.export()
+	var group store.Group
+	var r store.Request
+	if err := w.s.store.View(func(tx *store.Tx) (err error) {
+		if group, err = tx.Group(e.Sequence, 0); err == nil {
+			r, err = tx.Request(tx.RequestNumber(id))
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if good := r.Covers[len(r.Covers)-1].Approval; len(group.Approvals) != protocol.MaxGroupApprovals || !slices.Contains(group.Approvals, good) {
+		t.Errorf("the approvals %v travel, without the one that counts", group.Approvals)
 	}
 }
