@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bufio"
 	"bytes"
 	"cmp"
 	"context"
@@ -380,7 +381,11 @@ func (s *Service) make(sequence uint64, b store.Bundle) (whole protocol.Digest, 
 	}
 	hash := sha256.New()
 	rest, err := spool.Write(media.MaxBundleBytes, func(w io.Writer) error {
-		return s.writeGroups(io.MultiWriter(w, hash), sequence, b.Groups)
+		buffer := bufio.NewWriterSize(io.MultiWriter(w, hash), 1<<16)
+		if err := s.writeGroups(buffer, sequence, b.Groups); err != nil {
+			return err
+		}
+		return buffer.Flush()
 	})
 	if err != nil {
 		return whole, err

@@ -39,8 +39,8 @@ func Init(c Config, b Beginning) (*Service, error) {
 	if _, err := decodeState(state); err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(filepath.Join(c.Dir, bundlesDir), 0o700); err != nil {
-		return nil, fmt.Errorf("make state directory: %w", err)
+	if err := media.MakeFolder(filepath.Join(c.Dir, bundlesDir)); err != nil {
+		return nil, err
 	}
 	if err := os.Chmod(c.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("protect state directory: %w", err)

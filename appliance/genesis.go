@@ -11,6 +11,7 @@ import (
 	"coldseal/protocol"
 	"coldseal/protocol/auditlog"
 	"coldseal/protocol/cose"
+	"coldseal/protocol/media"
 	"coldseal/protocol/policy"
 )
 
@@ -31,8 +32,8 @@ func Genesis(c Config, name string, roster *policy.Roster, p *policy.Policy) (pr
 	} else if reason != "" {
 		return protocol.Digest{}, fmt.Errorf("genesis: %s", reason)
 	}
-	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
-		return protocol.Digest{}, fmt.Errorf("make state directory: %w", err)
+	if err := media.MakeFolder(c.Dir); err != nil {
+		return protocol.Digest{}, err
 	}
 	// The ledger is opened before any key is made: a disk that can't hold it is found out first.
 	ledger, err := openUnfinished(c.Dir)
@@ -83,6 +84,10 @@ func (e *Engine) begin(name string, roster *policy.Roster, p *policy.Policy) (pr
 		}
 	}
 	digest := protocol.DigestOf(written)
+	// Once the digest is pinned everybody relies on what was made: that the ledger and the keys have their names, too.
+	if err := media.MakeFolder(e.Dir); err != nil {
+		return digest, fault("keep state directory", err)
+	}
 	counter, err := e.Signer.Counter()
 	if err != nil {
 		return digest, fault("read counter", err)

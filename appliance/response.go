@@ -71,14 +71,14 @@ type draft struct {
 
 func (e *Engine) newDraft() (*draft, error) {
 	dir := filepath.Join(e.Dir, "responses")
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make folder of responses: %w", err)
+	if err := media.MakeFolder(dir); err != nil {
+		return nil, err
 	}
-	file, err := os.CreateTemp(dir, "draft-")
+	// The file has no name but for a moment, and then always the same, so that crashes leave nothing behind that adds up.
+	file, err := os.OpenFile(filepath.Join(dir, ".draft"), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("make response: %w", err)
 	}
-	// The file has no name: a crash leaves nothing behind.
 	if err := os.Remove(file.Name()); err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
@@ -118,8 +118,8 @@ func (r *run) store(path string, h protocol.ResponseHeader) error {
 	h.Answers, h.Bundle = r.bundle.Header.Sequence, r.bundle.Digest
 	h.Results, h.Leaves, h.CRLs, h.State = d.results, d.leaves, d.crls, r.PublicState()
 	h.Rest = protocol.Digest(d.hash.Sum(nil))
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return fmt.Errorf("make folder of responses: %w", err)
+	if err := media.MakeFolder(filepath.Dir(path)); err != nil {
+		return err
 	}
 	return media.WriteFile(path, media.WriteOptions{Replace: true, Private: true}, func(w io.Writer) error {
 		if err := protocol.WriteResponseHeader(w, h, r.seal); err != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"os"
 
 	"coldseal/appliance/signer"
 	"coldseal/appliance/store"
@@ -17,8 +18,19 @@ import (
 // appliance last stopped is burned.
 func Open(c Config) (*Engine, error) {
 	e := &Engine{Config: c}
-	var err error
+	pinned, found, err := e.Signer.Pinned()
+	if err != nil {
+		return nil, fault("ask signer for the genesis digest", err)
+	}
+	if !found {
+		return nil, errors.New("open appliance: genesis was not finished; run genesis again")
+	}
+	e.appliance = pinned
 	if e.ledger, err = store.Open(c.Dir); err != nil {
+		// The digest is pinned after the ledger is durable: it was finished, and another one, or none, was put in its place.
+		if errors.Is(err, store.ErrUnfinished) || errors.Is(err, os.ErrNotExist) {
+			err = fault("start", fmt.Errorf("%w: %w", ErrRollback, err))
+		}
 		return nil, err
 	}
 	if err := e.open(); err != nil {
@@ -27,15 +39,7 @@ func Open(c Config) (*Engine, error) {
 	return e, nil
 }
 
-func (e *Engine) open() error {
-	pinned, found, err := e.Signer.Pinned()
-	if err != nil {
-		return fault("ask signer for the genesis digest", err)
-	}
-	if !found {
-		return errors.New("open appliance: genesis was not finished; run genesis again")
-	}
-	e.appliance = pinned
+func (e *Engine) open() (err error) {
 	if e.spool, err = newSpool(e.Dir, SpoolReserve); err != nil {
 		return err
 	}

@@ -151,7 +151,15 @@ func (s *Store) View(f func(*Tx) error) error {
 
 // Update changes the store: all of it durably, or nothing.
 func (s *Store) Update(f func(*Tx) error) error {
-	return s.db.Update(func(tx *bbolt.Tx) error { return f(&Tx{tx: tx}) })
+	var own error
+	err := s.db.Update(func(tx *bbolt.Tx) error {
+		own = f(&Tx{tx: tx})
+		return own
+	})
+	if err != nil && own == nil {
+		err = fmt.Errorf("write store %s: %w", s.db.Path(), err) // bbolt does not say what it was about
+	}
+	return err
 }
 
 // Tx is one transaction. Values that are returned are copies; numbers of things count from 1.

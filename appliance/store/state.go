@@ -26,7 +26,7 @@ type Meta struct {
 func (t *Tx) Meta() (Meta, error) {
 	m, found, err := get[Meta](t, bucketMeta, keyMeta)
 	if err == nil && !found {
-		err = fmt.Errorf("ledger: %w; hold genesis again", ErrUnfinished)
+		err = fmt.Errorf("ledger: %w", ErrUnfinished)
 	}
 	return m, err
 }

@@ -13,6 +13,7 @@ import (
 	"os"
 	"runtime/debug"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -128,6 +129,9 @@ func Judge(err error) (code int, hint string) {
 	if hinted := interface{ Hint() string }(nil); hint == "" && errors.As(err, &hinted) {
 		hint = hinted.Hint()
 	}
+	if hint == "" {
+		hint = diskHint(err)
+	}
 	switch {
 	case code != 0:
 	case errors.Is(err, cose.ErrSignature), errors.Is(err, auditlog.ErrCheckpoint), errors.Is(err, auditlog.ErrProof), errors.Is(err, media.ErrSealed):
@@ -140,6 +144,17 @@ func Judge(err error) (code int, hint string) {
 		code = ExitFailure
 	}
 	return code, hint
+}
+
+// diskHint says what to do about a disk that does not do its work, where nobody knew better.
+func diskHint(err error) string {
+	switch {
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return "make room on this machine's disk, then run the same command again"
+	case errors.Is(err, syscall.EIO), errors.Is(err, syscall.EROFS):
+		return "check this machine's disk, then run the same command again"
+	}
+	return ""
 }
 
 // dress gives what cobra adds the words of our own commands, and says no usage of a command that only has others below.
