@@ -141,3 +141,22 @@ func TestPolicyWithAnUnknownLint(t *testing.T) {
 	}
 	d.issued(d.pc("0001"), d.alp)
 }
+
+// Once an order in a bundle has retired its sender, nothing more of the bundle is done.
+func TestRetiredByItsOwnBundle(t *testing.T) {
+	d := newDesk(t)
+	record := d.engine.State().Parties["desk"]
+	p := must[protocol.Party](t)(protocol.ParseParty(record))
+	p.Retired = true
+	order := d.encode(d.request(protocol.KindAgent, protocol.Enrolment{Replaces: protocol.DigestOf(record), Party: must[[]byte](t)(cose.Marshal(p))}))
+	challenge := must[[]byte](t)(d.engine.Challenge())
+	raw := d.encode(d.pc("0001"))
+	issued := d.logged(auditlog.Issued)
+	d.process(d.seal(group(order, d.approve(d.officers[0], challenge, nil, order), d.approve(d.officers[1], challenge, nil, order)), d.approved(raw, d.alp)))
+	if r := d.read(d.responsePath(d.sequence)); r.of(t, order).result.Outcome != protocol.OutcomeDone {
+		t.Errorf("%+v", r.of(t, order).result)
+	}
+	if n := d.logged(auditlog.Issued); n != issued {
+		t.Errorf("%d certificates for a retired agent", n-issued)
+	}
+}

@@ -63,8 +63,19 @@ func (r *run) orders(g protocol.Group) error {
 			return err
 		}
 		r.now, r.shut = r.time()
+		r.standing()
 	}
 	return nil
+}
+
+// standing takes over what an order made of the bundle's own sender. Of one whose key was replaced or retired nothing
+// more is looked at.
+func (r *run) standing() {
+	if party, enrolled := r.sender(protocol.DigestOf(r.bundle.Sender.Seal)); enrolled {
+		*r.bundle.Sender = party
+	} else {
+		r.bundle.Sender.Retired = true
+	}
 }
 
 // order decides an order and carries it out. One that sets the time is decided at the time it states, by the officers'
