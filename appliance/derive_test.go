@@ -95,6 +95,7 @@ func TestStartDerivesTheLedger(t *testing.T) {
 		"a CRL that never gets old":      crl(func(c *store.CRL) { c.NextUpdate = protocol.MaxTime }),
 		"a CRL of tomorrow":              crl(func(c *store.CRL) { c.ThisUpdate += 86400 }),
 		"a CRL of the root":              func(tx *store.Tx) error { return tx.PutCRL(d.root, 0, store.CRL{Number: 1, DER: []byte{1}}) },
+		"a bundle that never came":       func(tx *store.Tx) error { return tx.PutBundle("desk", 99, store.Bundle{Digest: protocol.Digest{1}}) },
 		"a name held by another":         func(tx *store.Tx) error { return tx.PutName(name, d.issuing, goneSerial) },
 		"a name held by the one before":  func(tx *store.Tx) error { return tx.PutName(name, d.issuing, serial) },
 		"a name nobody asked for":        func(tx *store.Tx) error { return tx.PutName(free, d.issuing, serial) },

@@ -167,6 +167,7 @@ func (f *fold) crl(index uint64, leaf auditlog.Leaf, body []byte) error {
 }
 
 func (f *fold) bundle(body []byte) error {
+	f.bundles++
 	var b auditlog.BundleBody
 	if err := cose.Unmarshal(body, &b); err != nil {
 		return err

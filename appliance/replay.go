@@ -80,6 +80,7 @@ type fold struct {
 	renewals  uint64 // certificates that renew another one
 	renewed   uint64 // certificates that the ledger says were renewed
 	names     uint64
+	bundles   uint64
 }
 
 func (f *fold) leaf(index uint64, encoded, salted []byte) error {
@@ -169,6 +170,8 @@ func (f *fold) compare(m *store.Meta) error {
 		return errors.New("replay: the ledger has certificates renewed that were not")
 	case f.tx.CountNames() != f.names:
 		return errors.New("replay: the ledger has names that no certificate was made for")
+	case f.tx.CountBundles() != f.bundles:
+		return errors.New("replay: the ledger has bundles that the log does not")
 	case f.tx.CountCRLs() != uint64(len(f.crls)):
 		return errors.New("replay: the ledger has CRLs that the log does not")
 	case f.tx.CountDone() != f.done:

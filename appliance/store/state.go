@@ -98,6 +98,9 @@ func (t *Tx) EachBundle(agent string, f func(sequence uint64, b Bundle) error) e
 	return each(t, bucketBundles, prefix, func(k []byte, b Bundle) error { return f(toNumber(k[len(prefix):]), b) })
 }
 
+// CountBundles counts the numbers that agents used.
+func (t *Tx) CountBundles() uint64 { return t.count(bucketBundles) }
+
 // Usage is what an agent brought in one day.
 type Usage struct {
 	Day     int64  `cbor:"1,keyasint"` // days since 1970
