@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"coldseal/appliance"
 	"coldseal/appliance/lint"
@@ -31,6 +32,11 @@ const (
 )
 
 func main() {
+	// A passphrase and officers' keys pass through here for a moment; they never reach a disk.
+	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
+		fmt.Fprintln(os.Stderr, "error: forbid core dumps:", err)
+		os.Exit(cli.ExitFailure)
+	}
 	debug.SetGCPercent(gcPercent)
 	debug.SetMemoryLimit(memoryLimit)
 	cli.Main(rootCommand())
