@@ -86,11 +86,19 @@ func (w *world) sample() (csrs [][]byte, certificate, issuer []byte, err error) 
 }
 
 // make prepares the world: genesis, CAs, agent, approver, requests, approvals, export.
-func (w *world) make(ctx context.Context) (err error) {
+func (w *world) make(ctx context.Context) error {
 	fmt.Fprintf(os.Stderr, "preparing %d requests\n", w.n)
 	if err := os.RemoveAll(w.dir); err != nil {
 		return err
 	}
+	if err := w.with(ctx, w.approver, w.example, w.requests); err != nil {
+		return err
+	}
+	return os.WriteFile(w.path(ready), nil, 0o600)
+}
+
+// with begins an appliance and an agent and takes some steps with them.
+func (w *world) with(ctx context.Context, steps ...func(context.Context) error) (err error) {
 	for _, name := range []string{applianceDir, stickDir, csrDir} {
 		if err := os.MkdirAll(w.path(name), 0o700); err != nil {
 			return err
@@ -115,12 +123,12 @@ func (w *world) make(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, w.engine.Close(), w.agent.Close()) }()
-	for _, step := range []func(context.Context) error{w.approver, w.example, w.requests} {
+	for _, step := range steps {
 		if err := step(ctx); err != nil {
 			return err
 		}
 	}
-	return os.WriteFile(w.path(ready), nil, 0o600)
+	return nil
 }
 
 // travel carries what is approved to the appliance and back.
