@@ -13,8 +13,8 @@ import (
 	"coldseal/protocol/policy"
 )
 
-// Requests go through in batches: while one is committed and signed, the next is ready and the one after it is prepared,
-// so that no processor waits. Each step records the results of the batch before and the intents of the next.
+// Requests go through in batches: while one is committed and signed, the next is prepared. Each step records the results
+// of the batch before and the intents of the next.
 
 // batch is what goes through one step.
 type batch struct {
@@ -43,76 +43,53 @@ func (b *batch) full(next protocol.Group) bool {
 
 // requests carries out the section of requests, which begins with the group first.
 func (r *run) requests(first protocol.Group) error {
-	source := r.prepareAhead(first)
-	defer source.stop()
+	source := &batcher{run: r, pending: &first}
 	var signed *batch
-	for current := range source.batches {
-		if err := r.commit(signed, current); err != nil {
-			return err
-		}
-		if err := r.signBatch(current); err != nil {
-			return err
-		}
-		signed = current
+	current, err := source.next()
+	for err == nil && current != nil {
+		var next *batch
 		if current.barrier {
-			if err := r.commit(current, nil); err != nil {
-				return err
+			if err = r.advance(signed, current); err == nil {
+				err = r.commit(current, nil)
 			}
-			signed = nil
-			source.passed <- struct{}{}
+			if err == nil {
+				next, err = source.next()
+			}
+			signed, current = nil, next
+			continue
 		}
+		var failed error
+		prepared := make(chan struct{})
+		go func() {
+			defer close(prepared)
+			next, failed = source.next()
+		}()
+		err = r.advance(signed, current)
+		<-prepared
+		if err == nil {
+			err = failed
+		}
+		signed, current = current, next
 	}
-	if source.failed != nil {
-		return source.failed
+	if err != nil {
+		return err
 	}
 	return r.commit(signed, nil)
 }
 
-// batcher makes batches of groups, one ahead of the one that is taken.
+// advance records what was signed, decides the next batch and has it signed.
+func (r *run) advance(signed, next *batch) error {
+	if err := r.commit(signed, next); err != nil {
+		return err
+	}
+	return r.signBatch(next)
+}
+
+// batcher makes batches of groups.
 type batcher struct {
 	run     *run
 	pending *protocol.Group
 	ended   bool
-
-	batches chan *batch
-	failed  error         // read when batches is closed
-	passed  chan struct{} // a barrier is behind us
-	stopped chan struct{}
-}
-
-func (r *run) prepareAhead(first protocol.Group) *batcher {
-	s := &batcher{run: r, pending: &first, batches: make(chan *batch, 1), passed: make(chan struct{}), stopped: make(chan struct{})}
-	go func() {
-		defer close(s.batches)
-		for {
-			b, err := s.next()
-			if b == nil {
-				s.failed = err
-				return
-			}
-			select {
-			case s.batches <- b:
-			case <-s.stopped:
-				return
-			}
-			if !b.barrier {
-				continue
-			}
-			select {
-			case <-s.passed:
-			case <-s.stopped:
-				return
-			}
-		}
-	}()
-	return s
-}
-
-// stop returns when nothing is prepared any more.
-func (s *batcher) stop() {
-	close(s.stopped)
-	for range s.batches {
-	}
 }
 
 // next prepares the next batch; nil is the end.
