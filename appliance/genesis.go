@@ -64,7 +64,10 @@ func openUnfinished(dir string) (*store.Store, error) {
 	default: // also a ledger that is in use, or damaged: that is not for genesis to remove
 		return ledger, err
 	}
-	return store.Create(dir)
+	if ledger, err = store.Create(dir); err != nil {
+		return nil, fault("make ledger", err)
+	}
+	return ledger, nil
 }
 
 func (e *Engine) begin(name string, roster *policy.Roster, p *policy.Policy) (protocol.Digest, error) {

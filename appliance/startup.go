@@ -29,9 +29,9 @@ func Open(c Config) (*Engine, error) {
 	if e.ledger, err = store.Open(c.Dir); err != nil {
 		// The digest is pinned after the ledger is durable: it was finished, and another one, or none, was put in its place.
 		if errors.Is(err, store.ErrUnfinished) || errors.Is(err, os.ErrNotExist) {
-			err = fault("start", fmt.Errorf("%w: %w", ErrRollback, err))
+			err = fmt.Errorf("%w: %w", ErrRollback, err)
 		}
-		return nil, err
+		return nil, fault("start", err)
 	}
 	if err := e.open(); err != nil {
 		return nil, errors.Join(err, e.ledger.Close())

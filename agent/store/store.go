@@ -75,6 +75,16 @@ func Exists(dir string) (bool, error) {
 
 // Create opens the store in dir and makes it first if it is not there; what was begun is finished.
 func Create(dir string) (*Store, error) {
+	path := filepath.Join(dir, fileName)
+	switch err := whole(path); {
+	case err == nil:
+	case !errors.Is(err, os.ErrNotExist):
+		return nil, fmt.Errorf("open store %s: %w", path, err)
+	default: // there is none, or one that was not finished
+		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, fmt.Errorf("remove unfinished store: %w", err)
+		}
+	}
 	s, err := open(dir)
 	if err != nil {
 		return nil, err
@@ -98,6 +108,9 @@ func Create(dir string) (*Store, error) {
 func Open(dir string) (*Store, error) {
 	if found, err := Exists(dir); !found {
 		return nil, errors.Join(fmt.Errorf("open store in %s: %w", dir, os.ErrNotExist), err)
+	}
+	if err := whole(filepath.Join(dir, fileName)); err != nil {
+		return nil, fmt.Errorf("open store in %s: %w", dir, err)
 	}
 	s, err := open(dir)
 	if err != nil {
@@ -126,10 +139,47 @@ func Open(dir string) (*Store, error) {
 	return s, nil
 }
 
+// firstPages are written when a file is made; a store with buckets has more.
+const firstPages = 4
+
+// whole asks whether a file is as long as it says itself. bbolt reads through a memory map, where what is missing ends
+// the program. The error is os.ErrNotExist for a file so short that nothing was ever in it.
+func whole(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	begun := info.Size() <= firstPages*int64(os.Getpagesize())
+	db, err := bbolt.Open(path, 0, &bbolt.Options{ReadOnly: true, Timeout: timeout})
+	switch {
+	case errors.Is(err, bolterrors.ErrTimeout):
+		return ErrBusy
+	case err != nil && begun:
+		return fmt.Errorf("%w: %w", os.ErrNotExist, err)
+	case err != nil:
+		return err
+	}
+	var size int64
+	err = db.View(func(tx *bbolt.Tx) error {
+		size = tx.Size()
+		return nil
+	})
+	if err = errors.Join(err, db.Close()); err == nil && size > info.Size() {
+		err = fmt.Errorf("%d of its %d bytes are missing", size-info.Size(), size)
+		if begun {
+			err = fmt.Errorf("%w: %w", os.ErrNotExist, err)
+		}
+	}
+	return err
+}
+
+// timeout is how long another command is waited for.
+const timeout = 5 * time.Second
+
 func open(dir string) (*Store, error) {
 	path := filepath.Join(dir, fileName)
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{
-		Timeout: 5 * time.Second, FreelistType: bbolt.FreelistMapType, NoFreelistSync: true,
+		Timeout: timeout, FreelistType: bbolt.FreelistMapType, NoFreelistSync: true,
 		InitialMmapSize: 1 << 30, // address space only: growing the map would make an import's readers wait
 	})
 	if errors.Is(err, bolterrors.ErrTimeout) {
@@ -157,9 +207,24 @@ func (s *Store) Update(f func(*Tx) error) error {
 		return own
 	})
 	if err != nil && own == nil {
-		err = fmt.Errorf("write store %s: %w", s.db.Path(), err) // bbolt does not say what it was about
+		err = &writeError{s.db.Path(), err}
 	}
 	return err
+}
+
+// writeError is a disk's failure to keep what was written, of which bbolt does not say what it was about.
+type writeError struct {
+	path string
+	err  error
+}
+
+func (e *writeError) Error() string { return "write store " + e.path + ": " + e.err.Error() }
+
+func (e *writeError) Unwrap() error { return e.err }
+
+// Hint says what to do next.
+func (e *writeError) Hint() string {
+	return "make room on this machine's disk, or mend it, then run the same command again"
 }
 
 // Tx is one transaction. Values that are returned are copies; numbers of things count from 1.

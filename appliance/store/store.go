@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 
 	"coldseal/protocol/cose"
 )
@@ -110,6 +111,9 @@ func Open(dir string) (*Store, error) {
 	if _, err := os.Stat(path); err != nil {
 		return nil, fmt.Errorf("open ledger: %w", err)
 	}
+	if err := whole(path); err != nil {
+		return nil, fmt.Errorf("open ledger %s: %w", path, err)
+	}
 	s, err := open(path)
 	if err != nil {
 		return nil, err
@@ -130,6 +134,40 @@ func Open(dir string) (*Store, error) {
 		return nil, errors.Join(fmt.Errorf("open ledger %s: %w", path, err), s.Close())
 	}
 	return s, nil
+}
+
+// firstPages are written when a file is made; a ledger with buckets has more.
+const firstPages = 4
+
+// whole asks whether a file is as long as it says itself. bbolt reads through a memory map, where what is missing ends
+// the program. A file so short that nothing was ever in it is one that was never finished.
+func whole(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	begun := info.Size() <= firstPages*int64(os.Getpagesize())
+	db, err := bbolt.Open(path, 0, &bbolt.Options{ReadOnly: true, Timeout: time.Second})
+	switch {
+	case errors.Is(err, bolterrors.ErrTimeout):
+		return err
+	case err != nil && begun:
+		return fmt.Errorf("%w: %w", ErrUnfinished, err)
+	case err != nil:
+		return err
+	}
+	var size int64
+	err = db.View(func(tx *bbolt.Tx) error {
+		size = tx.Size()
+		return nil
+	})
+	if err = errors.Join(err, db.Close()); err == nil && size > info.Size() {
+		err = fmt.Errorf("%d of its %d bytes are missing", size-info.Size(), size)
+		if begun {
+			err = fmt.Errorf("%w: %w", ErrUnfinished, err)
+		}
+	}
+	return err
 }
 
 func open(path string) (*Store, error) {
