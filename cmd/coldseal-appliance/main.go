@@ -164,6 +164,9 @@ func (d *devices) passphrase() (*os.File, error) {
 
 // engine runs f with an open engine.
 func (d *devices) engine(ctx context.Context, f func(*appliance.Engine, appliance.Config) error) error {
+	if _, err := os.Stat(d.state); err != nil {
+		return cli.Fail(cli.ExitNotFound, "mount its disk, or hold genesis: coldseal-appliance genesis", "open appliance: %w", err)
+	}
 	c, stop, err := d.workers(ctx)
 	if err != nil {
 		return err
