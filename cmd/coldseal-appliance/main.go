@@ -18,6 +18,7 @@ import (
 	"coldseal/appliance"
 	"coldseal/appliance/lint"
 	"coldseal/appliance/signer"
+	"coldseal/appliance/wire"
 	"coldseal/cmd/internal/cli"
 )
 
@@ -173,9 +174,9 @@ func (d *devices) engine(ctx context.Context, f func(*appliance.Engine, applianc
 	}
 	e, err := appliance.Open(c)
 	if err != nil {
-		return errors.Join(explain(err), stop())
+		return explain(errors.Join(err, stop()))
 	}
-	return errors.Join(explain(f(e, c)), e.Close(), stop())
+	return explain(errors.Join(f(e, c), e.Close(), stop()))
 }
 
 // explain says what to do about a fault.
@@ -183,7 +184,7 @@ func explain(err error) error {
 	switch {
 	case errors.Is(err, appliance.ErrRollback):
 		return cli.Fail(cli.ExitVerify, "put the newest state directory back; if it is lost, a restore has to be ordered", "%w", err)
-	case errors.Is(err, appliance.ErrFault):
+	case errors.Is(err, appliance.ErrFault), errors.Is(err, wire.ErrFault):
 		return cli.Fail(cli.ExitFailure, "nothing was released; mend the cause, then run the same command again", "%w", err)
 	}
 	return err
