@@ -29,10 +29,12 @@ type call struct {
 
 func (c call) String() string { return fmt.Sprintf("%d %s %s", c.number, c.name, c.path) }
 
-// fate is what becomes of a call: it fails with the error, or writes half of what it was given.
+// fate is what becomes of a call: it fails with the error, writes half of what it was given, or does not come about
+// because its program is killed.
 type fate struct {
 	errno syscall.Errno
 	short bool
+	kill  bool
 }
 
 // tracer runs one command.
@@ -258,7 +260,10 @@ func (t *tracer) enter(tid int, th *thread, info *syscallInfo) error {
 	} else {
 		regs.Orig_rax = ^uint64(0) // no such call: nothing is done
 	}
-	return syscall.PtraceSetRegs(tid, &regs)
+	if err := syscall.PtraceSetRegs(tid, &regs); err != nil || !th.fate.kill {
+		return err
+	}
+	return syscall.Kill(tid, syscall.SIGKILL) // all threads of that program
 }
 
 func (t *tracer) leave(tid int, th *thread) error {

@@ -1,0 +1,114 @@
+package fire
+
+import (
+	"strings"
+	"testing"
+)
+
+// stage is a command that meets its fate: in which world, and what has to hold when it has been given again.
+type stage struct {
+	line   []string
+	world  func(t *testing.T) *world // a template
+	done   func(t *testing.T, w *world, where string)
+	finish func(t *testing.T, w *world)
+}
+
+func stages() (all []stage) {
+	for phase, line := range journey {
+		all = append(all, stage{line, func(t *testing.T) *world { return travelled(t, faultItems, phase) },
+			func(t *testing.T, w *world, where string) { w.done(t, phase, where) },
+			func(t *testing.T, w *world) { w.arrive(t, phase) }})
+	}
+	return append(all, stage{genesis, beforeGenesis, nothing, afterGenesis}, stage{console, beforeKey, nothing, afterKey}, stage{console, beforeCA, nothing, afterCA})
+}
+
+// arrive takes a bundle on from a phase of its journey, and asks what was lost.
+func (w *world) arrive(t *testing.T, phase int) {
+	t.Helper()
+	s := w.witness()
+	s.look(t)
+	for _, line := range journey[phase:] {
+		for range 2 {
+			w.finish(t, line)
+			s.look(t)
+		}
+	}
+	w.check(t)
+}
+
+func nothing(*testing.T, *world, string) {}
+
+func beforeGenesis(t *testing.T) *world {
+	return template(t, "people", func(t *testing.T, dir string) *world { return people(t, dir, nil) })
+}
+
+// afterGenesis holds genesis again; where it was finished that says so, with the digest.
+func afterGenesis(t *testing.T, w *world) {
+	t.Helper()
+	o := w.try(t, genesis...)
+	if o.code != 0 {
+		_, digest, begun := strings.Cut(o.words, "the appliance has begun already, with digest ")
+		if !begun {
+			t.Fatalf("genesis again: exit %d\n%s", o.code, o.words)
+		}
+		o.out = digest[:64]
+	}
+	w.digest = strings.TrimSpace(o.out)
+	w.order(t, "create-key", "--label", "root", "--algorithm", "P-256")
+	w.audit(t)
+}
+
+func beforeKey(t *testing.T) *world {
+	return template(t, "before-key", from(begun, func(t *testing.T, w *world) { w.write(t, "create-key", "--label", "other", "--algorithm", "P-256") }))
+}
+
+// afterKey gives the order again, and asks whether there is one key, which the log knows.
+func afterKey(t *testing.T, w *world) {
+	t.Helper()
+	id := w.must(t, console...)
+	if again := w.must(t, console...); again != id {
+		t.Errorf("the order made key %s, given again %s", id, again)
+	}
+	known := `"label":"other","purpose":"ca","algorithm":"P-256","id":"` + id + `","known":true`
+	if keys := w.must(t, "appliance", "keys", "--json"); strings.Count(keys, `"known":true`) != 6 || strings.Contains(keys, `"known":false`) || !strings.Contains(keys, known) {
+		t.Errorf("the keys are not those that were ordered, and %s:\n%s", known, keys)
+	}
+	w.audit(t)
+}
+
+func beforeCA(t *testing.T) *world {
+	return template(t, "before-ca", from(begun, func(t *testing.T, w *world) {
+		w.write(t, w.certify(w.order(t, "create-key", "--label", "other", "--algorithm", "P-256"), "Other")...)
+	}))
+}
+
+func afterCA(t *testing.T, w *world) {
+	t.Helper()
+	serial := w.must(t, console...)
+	if again := w.must(t, console...); again != serial {
+		t.Errorf("the order made certificate %s, given again %s", serial, again)
+	}
+	log := w.audit(t)
+	if len(log.issued) != 9 {
+		t.Errorf("there are %d certificates, want 9", len(log.issued))
+	}
+}
+
+// done asks whether what a command said it did was done.
+func (w *world) done(t *testing.T, phase int, where string) {
+	t.Helper()
+	switch phase {
+	case 0:
+		if len(w.glob(t, "stick/coldseal/*/to-appliance/desk-0000000004.bundle")) != 1 {
+			t.Errorf("%s: no bundle is on the stick", where)
+		}
+	case 1:
+		if len(w.glob(t, "stick/coldseal/*/to-agent/desk/0000000004.response")) != 1 || len(w.glob(t, "appliance/responses/desk/0000000004.response")) != 1 {
+			t.Errorf("%s: no response is on the stick, or kept", where)
+		}
+	case 2:
+		if !strings.Contains(w.must(t, "agent", "import", "--media", "stick", "--json"), `"bundle":4,"already":true`) {
+			t.Errorf("%s: the response was not imported", where)
+		}
+	}
+}
