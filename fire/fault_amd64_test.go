@@ -91,7 +91,11 @@ func (s stage) suffer(t *testing.T, w *world, planned call, k kind) bool {
 	case !strings.Contains(o.words, "error: ") || !strings.Contains(o.words, "hint: "):
 		t.Errorf("%s: nobody says what to do", where)
 	}
-	t.Log(where)
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(where)
+		}
+	})
 	s.finish(t, w)
 	return o.code != 0
 }
