@@ -11,9 +11,9 @@ const (
 const (
 	// MaxItems is how many certificates or CRLs one frame carries: the appliance's own batch.
 	MaxItems = 1024
-	// MaxBytes is how many bytes of certificates share a frame; more than fills both cores for 50 ms, and little enough
-	// that a frame with its copies is noise in the worker's memory.
-	MaxBytes = 1 << 20
+	// MaxBytes is how many bytes of certificates share a frame: enough to fill two cores for 10 ms, and so little that
+	// of a batch one frame is linted while another is written and read.
+	MaxBytes = 128 << 10
 	// MaxCertificate is the longest certificate that is linted. Ours are about 1 KiB; a hybrid key may add 4.
 	MaxCertificate = 16 << 10
 	// MaxCRL is the longest CRL that is linted, about 300,000 entries: a frame (wire.MaxFrame) less its envelope.
