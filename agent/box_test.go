@@ -137,7 +137,7 @@ func (b *box) roster() *policy.Roster {
 		})
 	}
 	slices.SortFunc(r.Officers, func(a, c policy.Officer) int { return bytes.Compare([]byte(a.Person), []byte(c.Person)) })
-	for k := protocol.KindCreateKey; k <= protocol.KindCRL; k++ {
+	for _, k := range protocol.RuledOrders() {
 		r.Orders = append(r.Orders, policy.OrderRule{Kind: k, Persons: 2, Role: "security-officer"})
 	}
 	return r

@@ -158,7 +158,7 @@ func newWorldUnder(t testing.TB, now time.Time, p *policy.Policy) *world {
 			Scopes: []protocol.Scope{{Profile: protocol.Any, Body: protocol.Any}},
 		})
 	}
-	for k := protocol.KindCreateKey; k <= protocol.KindCRL; k++ {
+	for _, k := range protocol.RuledOrders() {
 		roster.Orders = append(roster.Orders, policy.OrderRule{Kind: k, Persons: 2, Role: "security-officer"})
 	}
 	if err := os.MkdirAll(w.dir, 0o700); err != nil {

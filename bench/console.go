@@ -38,7 +38,7 @@ func (w *world) begin(config appliance.Config) error {
 			Person: person, Name: person, Keys: [][]byte{spki}, Roles: []string{role}, Scopes: []protocol.Scope{{Profile: protocol.Any, Body: protocol.Any}},
 		})
 	}
-	for kind := protocol.KindCreateKey; kind <= protocol.KindCRL; kind++ {
+	for _, kind := range protocol.RuledOrders() {
 		roster.Orders = append(roster.Orders, policy.OrderRule{Kind: kind, Persons: 2, Role: role})
 	}
 	if _, err := appliance.Genesis(config, "bench", roster, w.policy); err != nil {

@@ -76,6 +76,11 @@ func ParseKind(name string) (Kind, bool) {
 // IsOrder tells whether the request is about the CA itself.
 func (k Kind) IsOrder() bool { return k >= KindCreateKey }
 
+// RuledOrders lists the kinds of orders for which a roster says how many officers have to approve them, ascending.
+func RuledOrders() []Kind {
+	return []Kind{KindCreateKey, KindSignCA, KindRoster, KindPolicy, KindAgent, KindStation, KindSetTime, KindCRL}
+}
+
 // TakesAway tells whether the request needs nobody's leave but its approvers' (law 6).
 func (k Kind) TakesAway() bool { return k == KindRevoke || k == KindHold }
 

@@ -46,7 +46,7 @@ func introduction(t *testing.T) (file string, digest protocol.Digest) {
 		Person: "it:FTTCRL84C52H501V", Name: "Carla", Keys: [][]byte{spki}, Roles: []string{"security-officer"},
 		Scopes: []protocol.Scope{{Profile: protocol.Any, Body: protocol.Any}},
 	}}
-	for k := protocol.KindCreateKey; k <= protocol.KindCRL; k++ {
+	for _, k := range protocol.RuledOrders() {
 		roster.Orders = append(roster.Orders, policy.OrderRule{Kind: k, Persons: 1, Role: "security-officer"})
 	}
 	template := &x509.Certificate{

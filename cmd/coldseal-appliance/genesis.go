@@ -102,7 +102,7 @@ func makeRoster(file string, officers []string, quorum uint64) (*policy.Roster, 
 		})
 	}
 	slices.SortFunc(r.Officers, func(a, b policy.Officer) int { return strings.Compare(a.Person, b.Person) })
-	for kind := protocol.KindCreateKey; kind <= protocol.KindCRL; kind++ {
+	for _, kind := range protocol.RuledOrders() {
 		r.Orders = append(r.Orders, policy.OrderRule{Kind: kind, Persons: quorum, Role: role})
 	}
 	return r, nil

@@ -73,7 +73,7 @@ func newSite(t *testing.T) *site {
 			Roles: []string{"security-officer"}, Scopes: []protocol.Scope{{Profile: protocol.Any, Body: protocol.Any}}})
 		s.write(officer(n)[3:]+".key", must[[]byte](t)(keyfile.Encode(key, nil)))
 	}
-	for kind := protocol.KindCreateKey; kind <= protocol.KindCRL; kind++ {
+	for _, kind := range protocol.RuledOrders() {
 		s.roster.Orders = append(s.roster.Orders, policy.OrderRule{Kind: kind, Persons: 2, Role: "security-officer"})
 	}
 	s.write("main.yaml", []byte("policy: test\nclock_ahead: 100 days\n"))

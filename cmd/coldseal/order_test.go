@@ -45,7 +45,7 @@ func (s *site) rosterYAML(officers int) string {
 			officer(n), base64.StdEncoding.EncodeToString(spkiOf(s.t, ecKey(s.t, byte(n)))))
 	}
 	b.WriteString("orders:\n")
-	for kind := protocol.KindCreateKey; kind <= protocol.KindCRL; kind++ {
+	for _, kind := range protocol.RuledOrders() {
 		fmt.Fprintf(&b, "  %s: {persons: 2, role: security-officer}\n", kind)
 	}
 	return b.String()

@@ -20,7 +20,7 @@ func (o *Roster) check(r *report) {
 			}
 		}
 	}
-	for _, kind := range orderKinds() {
+	for _, kind := range protocol.RuledOrders() {
 		where := "roster, orders of kind " + kind.String()
 		order, found := o.Order(kind)
 		if !found {

@@ -35,7 +35,7 @@ func threeOfficers(t testing.TB) *Roster {
 		o.Officers = append(o.Officers, Officer{Person: person, Name: "Officer " + person[3:9], Keys: [][]byte{spki(t, person)},
 			Roles: []string{"security-officer"}, Scopes: []protocol.Scope{{Profile: protocol.Any, Body: protocol.Any}}})
 	}
-	for _, kind := range orderKinds() {
+	for _, kind := range protocol.RuledOrders() {
 		o.Orders = append(o.Orders, OrderRule{Kind: kind, Persons: 2, Role: "security-officer"})
 	}
 	return o
@@ -87,8 +87,8 @@ func TestOrderKinds(t *testing.T) {
 			all = append(all, k)
 		}
 	}
-	if !slices.Equal(all, orderKinds()) {
-		t.Errorf("orders are %v, a roster has rules for %v", all, orderKinds())
+	if !slices.Equal(all, protocol.RuledOrders()) {
+		t.Errorf("orders are %v, a roster has rules for %v", all, protocol.RuledOrders())
 	}
 }
 

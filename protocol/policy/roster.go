@@ -6,12 +6,6 @@ import (
 	"coldseal/protocol"
 )
 
-// orderKinds is every kind of order; a roster has a rule for each.
-func orderKinds() []protocol.Kind {
-	return []protocol.Kind{protocol.KindCreateKey, protocol.KindSignCA, protocol.KindRoster, protocol.KindPolicy, protocol.KindAgent,
-		protocol.KindStation, protocol.KindSetTime, protocol.KindCRL}
-}
-
 // Order finds the rule of one kind of order.
 func (r *Roster) Order(kind protocol.Kind) (OrderRule, bool) {
 	for _, o := range r.Orders {

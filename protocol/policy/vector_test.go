@@ -47,7 +47,7 @@ func TestVector(t *testing.T) {
 		}
 		r.Officers = append(r.Officers, Officer{Person: person, Name: person, Keys: [][]byte{key}, Roles: []string{"security-officer"}})
 	}
-	for k := protocol.KindCreateKey; k <= protocol.KindCRL; k++ {
+	for _, k := range protocol.RuledOrders() {
 		r.Orders = append(r.Orders, OrderRule{Kind: k, Persons: 2, Role: "security-officer"})
 	}
 	policyData, err := Encode(p)

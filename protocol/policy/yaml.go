@@ -209,18 +209,32 @@ func (d *document) roster(o *Roster, root ast.Node) {
 			}
 		},
 		"orders!": func(n ast.Node) {
+			var others *OrderRule
 			for _, e := range d.entries(n) {
-				kind, known := protocol.ParseKind(e.key)
-				if !known || !kind.IsOrder() {
-					d.fail(e.token, "%q is not a kind of order", e.key)
-					return
-				}
-				rule := OrderRule{Kind: kind}
+				var rule OrderRule
 				d.keys(e.token, e.value, map[string]func(ast.Node){
 					"persons!": func(n ast.Node) { rule.Persons = uint64(d.number(n)) },
 					"role!":    func(n ast.Node) { rule.Role = d.text(n) },
 				})
+				if e.key == "others" {
+					others = &rule
+					continue
+				}
+				kind, known := protocol.ParseKind(e.key)
+				if !known || !slices.Contains(protocol.RuledOrders(), kind) {
+					d.fail(e.token, "%q is not a kind of order that has a rule", e.key)
+					return
+				}
+				rule.Kind = kind
 				o.Orders = append(o.Orders, rule)
+			}
+			if others == nil {
+				return
+			}
+			for _, kind := range protocol.RuledOrders() {
+				if _, ruled := o.Order(kind); !ruled {
+					o.Orders = append(o.Orders, OrderRule{Kind: kind, Persons: others.Persons, Role: others.Role})
+				}
 			}
 		},
 	})

@@ -177,6 +177,24 @@ orders:
 `
 }
 
+// What is said of the others holds for every kind of order that is not named.
+func TestOtherOrders(t *testing.T) {
+	text := strings.Replace(rosterYAML(t), "crl:", "others:", 1)
+	o, err := LoadRoster(File{"r.yaml", []byte(text)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range protocol.RuledOrders() {
+		want := OrderRule{Kind: kind, Persons: 1, Role: "security-officer"}
+		if kind == protocol.KindPolicy {
+			want.Persons = 2
+		}
+		if got, found := o.Order(kind); !found || got != want {
+			t.Errorf("%s: %+v, want %+v", kind, got, want)
+		}
+	}
+}
+
 func TestLoadRoster(t *testing.T) {
 	o, err := LoadRoster(File{"r.yaml", []byte(rosterYAML(t))})
 	if err != nil {
@@ -195,7 +213,7 @@ func TestLoadRoster(t *testing.T) {
 		t.Errorf("got  %+v\nwant %+v", o, want)
 	}
 	for old, c := range map[string]struct{ new, want string }{
-		"crl:":                {"issue:", `r.yaml:22:3: "issue" is not a kind of order`},
+		"crl:":                {"issue:", `r.yaml:22:3: "issue" is not a kind of order that has a rule`},
 		"policy: {":           {"polcy: {", `r.yaml:23:3: "polcy" is not a kind of order`},
 		"name: Lucia Prova":   {"nome: Lucia Prova", `r.yaml:16:5: unknown key "nome"`},
 		"keys: [":             {"keys: [A", `r.yaml:17:12: wants a public key, as PEM or base64`},
