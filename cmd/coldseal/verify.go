@@ -29,7 +29,7 @@ func verifyCommand() *cobra.Command {
 			"DER. Nothing is trusted but what the flags name; an appliance is named by its introduction and its digest, typed.",
 	}
 	c.AddCommand(verifyChainCommand(), verifyCRLCommand(), verifyOCSPCommand(), verifyCSRCommand(), verifyApprovalCommand(),
-		verifyBundleCommand(), verifyResponseCommand(), verifyCheckpointCommand(), verifyProofCommand())
+		verifyBundleCommand(), verifyResponseCommand(), verifyReceiptCommand(), verifyCheckpointCommand(), verifyProofCommand())
 	return c
 }
 
