@@ -140,10 +140,10 @@ func (in *inspection) signed(data []byte) error {
 }
 
 func (in *inspection) introduction(data []byte) error {
-	if in.appliance.digest.IsZero() {
+	if in.appliance.Digest.IsZero() {
 		return &cli.ExitError{Code: cli.ExitUsage, Err: errors.New("an introduction is believed only under the digest that was typed"), Hint: "give --digest with --introduction, both of this file"}
 	}
-	return in.one(data, func() (show.Sheet, error) { return show.Introduction(data, in.appliance.digest) })
+	return in.one(data, func() (show.Sheet, error) { return show.Introduction(data, in.appliance.Digest) })
 }
 
 func (in *inspection) mapping(data []byte) error {

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"coldseal/cmd/internal/cli"
+	"coldseal/cmd/internal/introduction"
 	"coldseal/protocol"
 	"coldseal/protocol/keyfile"
 	"coldseal/protocol/media"
@@ -22,7 +23,7 @@ import (
 
 // inspection is one run of inspect.
 type inspection struct {
-	appliance *applianceFlags
+	appliance *introduction.Flags
 	parties   []string
 	key       string
 	secret    *cli.Secret
@@ -46,7 +47,7 @@ func inspectCommand() *cobra.Command {
 		Example: "  coldseal inspect requests/0020.request\n  coldseal inspect --introduction introduction --digest '28347 48654 …' one.approval\n  coldseal inspect --json stick/coldseal/8f3a91c0/clear/issuing.crl",
 		Args:    cobra.ExactArgs(1),
 	}
-	in.appliance = addAppliance(c)
+	in.appliance = introduction.Add(c)
 	f := c.Flags()
 	f.StringArrayVar(&in.parties, "party", nil, "`file` with the record of an agent or station whose key is to be believed")
 	f.StringVar(&in.key, "key", "", "`file` with the receiver's private key, for a sealed file")
@@ -97,7 +98,7 @@ func (in *inspection) learn(stdin io.Reader) error {
 	if err != nil {
 		return err
 	}
-	given, err := in.appliance.given()
+	given, err := in.appliance.Given()
 	if err != nil {
 		return err
 	}
@@ -105,12 +106,12 @@ func (in *inspection) learn(stdin io.Reader) error {
 		in.known = others
 		return nil
 	}
-	w, err := in.appliance.open(stdin)
+	w, err := in.appliance.Open(stdin)
 	if err != nil {
 		return err
 	}
 	in.known = func(id protocol.Digest) (show.Holder, bool) {
-		if h, found := w.known(id); found {
+		if h, found := w.Known(id); found {
 			return h, true
 		}
 		return others(id)

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"coldseal/cmd/internal/cli"
+	"coldseal/cmd/internal/introduction"
 	"coldseal/protocol"
 	"coldseal/protocol/cose"
 	"coldseal/protocol/show"
@@ -36,12 +37,12 @@ func orderKinds() []*cobra.Command {
 
 // ordering is what all orders have in common.
 type ordering struct {
-	appliance *applianceFlags
+	appliance *introduction.Flags
 	expires   string
 	out       string
 	json      bool
 
-	world *world
+	world *introduction.Appliance
 	req   protocol.Request
 }
 
@@ -49,7 +50,7 @@ type ordering struct {
 func newOrder(kind protocol.Kind, use, short, long string, fill func(*cobra.Command, *ordering) (any, error)) (*cobra.Command, *ordering) {
 	o := &ordering{}
 	c := &cobra.Command{Use: kind.String() + " " + use + " --introduction FILE --digest DIGEST --out FILE", Short: short, Long: long, Args: cobra.NoArgs}
-	o.appliance = addAppliance(c)
+	o.appliance = introduction.Add(c)
 	c.Flags().StringVar(&o.expires, "expires", "7d", "`how long` the order may wait: days (7d) or hours (12h)")
 	c.Flags().StringVar(&o.out, "out", "", "`file` to write; - is standard output")
 	c.Flags().BoolVar(&o.json, "json", false, "print JSON")
@@ -58,10 +59,10 @@ func newOrder(kind protocol.Kind, use, short, long string, fill func(*cobra.Comm
 			return cli.Usage("--out says which file the order goes to")
 		}
 		var err error
-		if o.world, err = o.appliance.open(c.InOrStdin()); err != nil {
+		if o.world, err = o.appliance.Open(c.InOrStdin()); err != nil {
 			return err
 		}
-		o.req = protocol.Request{Version: protocol.Version, Appliance: o.world.digest, Kind: kind, Created: time.Now().Unix()}
+		o.req = protocol.Request{Version: protocol.Version, Appliance: o.world.Digest, Kind: kind, Created: time.Now().Unix()}
 		content, err := fill(c, o)
 		if err != nil {
 			return err
@@ -138,7 +139,7 @@ func orderCRL() *cobra.Command {
 	c, _ := newOrder(protocol.KindCRL, "--issuer CA [--replaces FILE]", "order a CRL now",
 		"A root's CRL is made by order only. Where there is one, --replaces names it: its file, or its SHA-256.",
 		func(c *cobra.Command, o *ordering) (any, error) {
-			id, err := o.world.ca(issuer)
+			id, err := o.world.CA(issuer)
 			if err != nil {
 				return nil, err
 			}

@@ -19,7 +19,7 @@ func orderSignCA() *cobra.Command {
 			if err != nil {
 				return nil, cli.Usage("--key: %w", err)
 			}
-			p, found := o.world.policy.Profile(profile)
+			p, found := o.world.Policy.Profile(profile)
 			if !found {
 				return nil, cli.Refused(protocol.Refuse(protocol.CodeProfileUnknown, "profile", profile))
 			}
@@ -35,7 +35,7 @@ func orderSignCA() *cobra.Command {
 			}
 			o.req.Issuer, o.req.Profile, o.req.ProfileDigest = id, profile, p.Digest
 			if issuer != "" {
-				if o.req.Issuer, err = o.world.ca(issuer); err != nil {
+				if o.req.Issuer, err = o.world.CA(issuer); err != nil {
 					return nil, err
 				}
 			}

@@ -44,11 +44,11 @@ func orderPolicy() *cobra.Command {
 			if err != nil {
 				return nil, err
 			}
-			if err := tellProblems(c, policy.Check(p, o.world.roster)); err != nil {
+			if err := tellProblems(c, policy.Check(p, o.world.Roster)); err != nil {
 				return nil, err
 			}
 			new, err := policy.Encode(p)
-			return protocol.Replacement{Replaces: protocol.DigestOf(o.world.state.Policy), New: new}, err
+			return protocol.Replacement{Replaces: protocol.DigestOf(o.world.State.Policy), New: new}, err
 		})
 	c.Flags().StringArrayVar(&files, "policy", nil, "a `file` of the new policy, or library:NAME; may be repeated")
 	return c
@@ -67,14 +67,14 @@ func orderRoster() *cobra.Command {
 			if err != nil {
 				return nil, err
 			}
-			if err := tellProblems(c, policy.Check(o.world.policy.Policy, r)); err != nil {
+			if err := tellProblems(c, policy.Check(o.world.Policy.Policy, r)); err != nil {
 				return nil, err
 			}
 			new, err := policy.EncodeRoster(r)
 			if err != nil {
 				return nil, err
 			}
-			content := protocol.Replacement{Replaces: protocol.DigestOf(o.world.state.Roster), New: new}
+			content := protocol.Replacement{Replaces: protocol.DigestOf(o.world.State.Roster), New: new}
 			for _, name := range proofs {
 				proof, err := cli.ReadInput(name, c.InOrStdin(), protocol.MaxApproval)
 				if err != nil {
@@ -82,7 +82,7 @@ func orderRoster() *cobra.Command {
 				}
 				content.Possession = append(content.Possession, proof)
 			}
-			return content, unproved(o.world.roster, r, content)
+			return content, unproved(o.world.Roster, r, content)
 		})
 	c.Flags().StringVar(&file, "roster", "", "`file` of the new roster, YAML or compiled")
 	c.Flags().StringArrayVar(&proofs, "possession", nil, "`file` with the proof for a new key; may be repeated")

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"coldseal/cmd/internal/cli"
+	"coldseal/cmd/internal/introduction"
 	"coldseal/protocol"
 	"coldseal/protocol/policy"
 	"coldseal/protocol/show"
@@ -208,12 +209,12 @@ func policyDiffCommand() *cobra.Command {
 		Long:  "OLD and NEW are a file each; where a policy is several, give --old and --new, each as often as needed. With --introduction\nand --digest the old policy is the one in force.",
 		Args:  cobra.MaximumNArgs(2),
 	}
-	a := addAppliance(c)
+	a := introduction.Add(c)
 	c.Flags().StringArrayVar(&old, "old", nil, "a `file` of the old policy")
 	c.Flags().StringArrayVar(&new, "new", nil, "a `file` of the new policy")
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		given, err := a.given()
+		given, err := a.Given()
 		if err != nil {
 			return err
 		}
@@ -253,15 +254,15 @@ func policyDiffCommand() *cobra.Command {
 	return c
 }
 
-func oldPolicy(a *applianceFlags, given bool, files []string, c *cobra.Command) (*policy.Policy, error) {
+func oldPolicy(a *introduction.Flags, given bool, files []string, c *cobra.Command) (*policy.Policy, error) {
 	if !given {
 		return loadPolicy(files)
 	}
-	w, err := a.open(c.InOrStdin())
+	w, err := a.Open(c.InOrStdin())
 	if err != nil {
 		return nil, err
 	}
-	return w.policy.Policy, nil
+	return w.Policy.Policy, nil
 }
 
 func policyLibraryCommand() *cobra.Command {

@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"coldseal/cmd/internal/cli"
+	"coldseal/cmd/internal/introduction"
 	"coldseal/protocol"
 	"coldseal/protocol/auditlog"
 	"coldseal/protocol/pathcheck"
@@ -16,9 +17,9 @@ func verifyCheckpointCommand() *cobra.Command {
 	return verifyVerb("checkpoint --introduction FILE --digest DIGEST FILE", "decide whether an appliance's log key signed a checkpoint",
 		"checkpoint accepts FILE if it is a checkpoint of this appliance's log. Cosignatures of witnesses are not judged.",
 		func(c *cobra.Command) verification {
-			appliance := addAppliance(c)
+			appliance := introduction.Add(c)
 			return func(c *cobra.Command, v *verdict, file string) error {
-				if err := stdinOnce(file, appliance.introduction); err != nil {
+				if err := stdinOnce(file, appliance.File); err != nil {
 					return err
 				}
 				w, err := openWorld(c, v, appliance)
@@ -29,11 +30,11 @@ func verifyCheckpointCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				logKey, err := w.genesis.LogKey()
+				logKey, err := w.Genesis.LogKey()
 				if err != nil {
 					return err
 				}
-				checkpoint, err := auditlog.OpenCheckpoint(data, auditlog.Origin(w.digest), logKey)
+				checkpoint, err := auditlog.OpenCheckpoint(data, auditlog.Origin(w.Digest), logKey)
 				if err != nil {
 					v.fail(pathcheck.Form, "", err)
 					return nil

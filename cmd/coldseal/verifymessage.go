@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"coldseal/cmd/internal/cli"
+	"coldseal/cmd/internal/introduction"
 	"coldseal/protocol"
 	"coldseal/protocol/auditlog"
 	"coldseal/protocol/cose"
@@ -28,24 +29,24 @@ func verifyApprovalCommand() *cobra.Command {
 		func(c *cobra.Command) verification {
 			var keyName string
 			c.Flags().StringVar(&keyName, "key", "", "`file` with the approver's public key or certificate")
-			appliance := addAppliance(c)
+			appliance := introduction.Add(c)
 			at := addTime(c)
 			return func(c *cobra.Command, v *verdict, file string) error {
-				given, err := appliance.given()
+				given, err := appliance.Given()
 				if err != nil {
 					return err
 				}
 				if given == (keyName != "") {
 					return cli.Usage("either --key, or --introduction and --digest, say by whom it has to be")
 				}
-				if err := stdinOnce(file, keyName, appliance.introduction); err != nil {
+				if err := stdinOnce(file, keyName, appliance.File); err != nil {
 					return err
 				}
 				now, err := at()
 				if err != nil {
 					return err
 				}
-				var w *world
+				var w *introduction.Appliance
 				if given {
 					if w, err = openWorld(c, v, appliance); w == nil {
 						return err
@@ -60,7 +61,7 @@ func verifyApprovalCommand() *cobra.Command {
 		})
 }
 
-func approval(c *cobra.Command, v *verdict, data []byte, keyName string, w *world, now int64) error {
+func approval(c *cobra.Command, v *verdict, data []byte, keyName string, w *introduction.Appliance, now int64) error {
 	who, err := approver(c, v, data, keyName, w)
 	if who == nil || err != nil {
 		return err
@@ -70,7 +71,7 @@ func approval(c *cobra.Command, v *verdict, data []byte, keyName string, w *worl
 	case refusal != nil:
 		v.refuse("", refusal)
 		return nil
-	case w != nil && a.Appliance != w.digest:
+	case w != nil && a.Appliance != w.Digest:
 		v.refuse("", protocol.Refuse(protocol.CodeWrongAppliance, "appliance", a.Appliance.String()))
 	}
 	if now >= a.Expires {
@@ -81,7 +82,7 @@ func approval(c *cobra.Command, v *verdict, data []byte, keyName string, w *worl
 }
 
 // approver finds the key that has to have made an approval; nil where nobody may have.
-func approver(c *cobra.Command, v *verdict, data []byte, keyName string, w *world) (*show.Holder, error) {
+func approver(c *cobra.Command, v *verdict, data []byte, keyName string, w *introduction.Appliance) (*show.Holder, error) {
 	if w == nil {
 		key, err := readPublicKey(c, keyName)
 		return &show.Holder{Key: key, Who: "the key in " + keyName}, err
@@ -91,7 +92,7 @@ func approver(c *cobra.Command, v *verdict, data []byte, keyName string, w *worl
 		v.refuse("", protocol.Malformed("approval", err))
 		return nil, nil
 	}
-	officer, key, found := auditlog.Officer(w.roster, id)
+	officer, key, found := auditlog.Officer(w.Roster, id)
 	switch {
 	case !found:
 		v.refuse("", protocol.Refuse(protocol.CodeApproverUnknown, "key", protocol.Digest(id).String()))
@@ -128,8 +129,8 @@ func readPublicKey(c *cobra.Command, name string) (cose.Key, error) {
 }
 
 // openWorld opens the introduction. One that is not the appliance's is a reason to reject: no world then, and no error.
-func openWorld(c *cobra.Command, v *verdict, appliance *applianceFlags) (*world, error) {
-	w, err := appliance.open(c.InOrStdin())
+func openWorld(c *cobra.Command, v *verdict, appliance *introduction.Flags) (*introduction.Appliance, error) {
+	w, err := appliance.Open(c.InOrStdin())
 	if code, _ := cli.Judge(err); err != nil && code == cli.ExitVerify {
 		v.reject(pathcheck.Reason{Code: codeIntroduction, Words: err.Error()})
 		return nil, nil

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"coldseal/cmd/internal/cli"
+	"coldseal/cmd/internal/introduction"
 	"coldseal/protocol"
 	"coldseal/protocol/pathcheck"
 	"coldseal/protocol/show"
@@ -19,13 +20,13 @@ func verifyReceiptCommand() *cobra.Command {
 			"was kept back; the same request with its approvals can be brought to the appliance on any other medium.",
 		func(c *cobra.Command) verification {
 			var request string
-			appliance := addAppliance(c)
+			appliance := introduction.Add(c)
 			c.Flags().StringVar(&request, "request", "", "`file` of the request that was handed in")
 			return func(c *cobra.Command, v *verdict, file string) error {
 				if request == "" {
 					return cli.Usage("--request says what was asked for")
 				}
-				if err := stdinOnce(file, request, appliance.introduction); err != nil {
+				if err := stdinOnce(file, request, appliance.File); err != nil {
 					return err
 				}
 				w, err := openWorld(c, v, appliance)
@@ -46,7 +47,7 @@ func verifyReceiptCommand() *cobra.Command {
 }
 
 // receipt decides whether a message is the appliance's word that what was asked for was done.
-func receipt(v *verdict, w *world, asked, message []byte) error {
+func receipt(v *verdict, w *introduction.Appliance, asked, message []byte) error {
 	r, refusal := protocol.ParseRequest(asked)
 	if refusal != nil {
 		v.refuse("the request: ", refusal)
@@ -57,7 +58,7 @@ func receipt(v *verdict, w *world, asked, message []byte) error {
 		v.refuse("the request: ", refusal)
 		return nil
 	}
-	seal, err := w.genesis.SealKey()
+	seal, err := w.Genesis.SealKey()
 	if err != nil {
 		return err
 	}
@@ -70,11 +71,11 @@ func receipt(v *verdict, w *world, asked, message []byte) error {
 	if r.Kind == protocol.KindHold {
 		outcome = protocol.OutcomeHeld
 	}
-	if got.Appliance != w.digest || got.Request != protocol.ID(asked) || got.Outcome != outcome || got.Issuer != r.Issuer || !bytes.Equal(got.Serial, wish.Serial) {
+	if got.Appliance != w.Digest || got.Request != protocol.ID(asked) || got.Outcome != outcome || got.Issuer != r.Issuer || !bytes.Equal(got.Serial, wish.Serial) {
 		v.reject(pathcheck.Reason{Code: codeReceipt, Words: fmt.Sprintf("it says that request %s had serial %x %s; this is request %s to %s serial %x",
 			got.Request, got.Serial, got.Outcome, protocol.ID(asked), r.Kind, wish.Serial)})
 		return nil
 	}
-	v.Facts, err = show.Receipt(message, w.known)
+	v.Facts, err = show.Receipt(message, w.Known)
 	return err
 }

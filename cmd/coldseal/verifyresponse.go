@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"coldseal/cmd/internal/cli"
+	"coldseal/cmd/internal/introduction"
 	"coldseal/protocol"
 	"coldseal/protocol/auditlog"
 	"coldseal/protocol/cose"
@@ -24,14 +25,14 @@ func verifyResponseCommand() *cobra.Command {
 			"continues the log that the agent knows, is known to the agent alone (coldseal-agent import).",
 		func(c *cobra.Command) verification {
 			var agent string
-			appliance := addAppliance(c)
+			appliance := introduction.Add(c)
 			c.Flags().StringVar(&agent, "agent", "", "`name` of the agent that it is for")
 			open := addSealed(c)
 			return func(c *cobra.Command, v *verdict, file string) error {
 				if agent == "" {
 					return cli.Usage("--agent says for whom it has to be")
 				}
-				if err := stdinOnce(file, appliance.introduction); err != nil {
+				if err := stdinOnce(file, appliance.File); err != nil {
 					return err
 				}
 				w, err := openWorld(c, v, appliance)
@@ -66,7 +67,7 @@ type recorded struct {
 // responseCheck goes through a response. Memory is some 150 bytes for each answer, and the largest CRL.
 type responseCheck struct {
 	v          *verdict
-	world      *world
+	world      *introduction.Appliance
 	seal       cose.Key
 	header     protocol.ResponseHeader
 	checkpoint auditlog.Checkpoint
@@ -81,10 +82,10 @@ type responseCheck struct {
 
 func (r *responseCheck) run(spool protocol.Spool, agent string) error {
 	var err error
-	if r.seal, err = r.world.genesis.SealKey(); err != nil {
+	if r.seal, err = r.world.Genesis.SealKey(); err != nil {
 		return err
 	}
-	response, refusal, err := protocol.OpenResponse(spool, r.world.digest, r.seal, agent)
+	response, refusal, err := protocol.OpenResponse(spool, r.world.Digest, r.seal, agent)
 	if err != nil {
 		return err
 	}
@@ -125,11 +126,11 @@ func (r *responseCheck) run(spool protocol.Spool, agent string) error {
 // begin verifies the checkpoint, and the tree that the leaves continue as far as it can be known here.
 func (r *responseCheck) begin() error {
 	h := &r.header
-	logKey, err := r.world.genesis.LogKey()
+	logKey, err := r.world.Genesis.LogKey()
 	if err != nil {
 		return err
 	}
-	origin := auditlog.Origin(r.world.digest)
+	origin := auditlog.Origin(r.world.Digest)
 	if r.checkpoint, err = auditlog.OpenCheckpoint(h.Checkpoint, origin, logKey); err != nil {
 		return err
 	}
@@ -237,7 +238,7 @@ func (r *responseCheck) receipt(result *protocol.Result) {
 	switch {
 	case err != nil:
 		r.contradiction(codeReceipt, "%v", err)
-	case receipt.Appliance != r.world.digest || receipt.Request != result.ID || receipt.Outcome != result.Outcome ||
+	case receipt.Appliance != r.world.Digest || receipt.Request != result.ID || receipt.Outcome != result.Outcome ||
 		receipt.Issuer != result.Issuer || !bytes.Equal(receipt.Serial, result.Serial):
 		r.contradiction(codeReceipt, "the receipt is about something else")
 	}
@@ -300,7 +301,7 @@ func (r *responseCheck) end() {
 	}
 	h := &r.header
 	facts := show.Sheet{
-		{Name: "from", Value: r.world.genesis.Name}, {Name: "to", Value: h.To}, {Name: "answers", Value: h.Answers},
+		{Name: "from", Value: r.world.Genesis.Name}, {Name: "to", Value: h.To}, {Name: "answers", Value: h.Answers},
 		{Name: "created", Value: protocol.Date(h.Created)}, {Name: "results", Value: r.answers},
 	}
 	for o := protocol.OutcomeIssued; o <= protocol.OutcomeRefused; o++ {
