@@ -131,7 +131,7 @@ func TestPolicyWithAnUnknownLint(t *testing.T) {
 		config := d.config
 		config.Dir = t.TempDir()
 		config.Signer = must[*signer.Client](t)(signer.Start(t.Context(), filepath.Join(bin, "coldseal-signer"),
-			[]string{"--backend", "softkey", "--dir", filepath.Join(config.Dir, "keys"), "--secret-file", d.secret}, signer.Options{}))
+			[]string{"--dir", filepath.Join(config.Dir, "keys"), "--secret-file", d.secret}, signer.Options{}))
 		if _, err := appliance.Genesis(config, "test", d.engine.State().CurrentRoster(), &next); err == nil || !strings.Contains(err.Error(), "e_no_such_lint") {
 			t.Errorf("genesis: %v", err)
 		}

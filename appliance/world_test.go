@@ -192,7 +192,7 @@ func (w *world) start() {
 
 func (w *world) workers() (err error) {
 	ctx := context.Background()
-	args := []string{"--backend", "softkey", "--dir", filepath.Join(w.dir, "keys"), "--secret-file", w.secret}
+	args := []string{"--dir", filepath.Join(w.dir, "keys"), "--secret-file", w.secret}
 	if w.config.Signer, err = signer.Start(ctx, filepath.Join(bin, "coldseal-signer"), args, signer.Options{Timeout: w.patience}); err != nil {
 		return err
 	}

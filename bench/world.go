@@ -110,7 +110,7 @@ func (w *world) with(ctx context.Context, steps ...func(context.Context) error) 
 		return err
 	}
 	config := appliance.Config{Dir: w.path(applianceDir), Now: time.Now, Rand: rand.Reader, Built: time.Now().AddDate(0, 0, -1)}
-	config.Signer, err = signer.Start(ctx, filepath.Join(w.bin, "coldseal-signer"), []string{"--backend", "softkey", "--dir", filepath.Join(config.Dir, "keys"), "--secret-file", w.path(secretFile)}, signer.Options{})
+	config.Signer, err = signer.Start(ctx, filepath.Join(w.bin, "coldseal-signer"), []string{"--dir", filepath.Join(config.Dir, "keys"), "--secret-file", w.path(secretFile)}, signer.Options{})
 	if err != nil {
 		return err
 	}

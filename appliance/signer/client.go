@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -15,7 +16,9 @@ import (
 const (
 	defaultTimeout = 10 * time.Second
 	// perInput is what a batch is given on top for each input: several times what RSA-4096 takes on one slow processor.
+	// A signer whose devices are slower says so; no more than maxPace is believed.
 	perInput = 20 * time.Millisecond
+	maxPace  = 2 * time.Second
 	// forCreate is what making a key is given on top: two RSA primes may take very long to find.
 	forCreate = 2 * time.Minute
 )
@@ -32,6 +35,7 @@ type Client struct {
 	timeout time.Duration
 	slots   chan struct{} // so that no operation's deadline runs while it waits behind others
 	hello   Hello
+	pace    time.Duration // what a signature may take
 
 	mu      sync.Mutex
 	keys    []*Key
@@ -61,6 +65,10 @@ func (c *Client) greet() error {
 	}
 	if c.hello.Version != Version {
 		return c.conn.Fail(fmt.Errorf("signer speaks version %d, want %d", c.hello.Version, Version))
+	}
+	c.pace = perInput
+	if c.hello.Pace != 0 {
+		c.pace = time.Duration(min(c.hello.Pace, uint64(maxPace/time.Millisecond))) * time.Millisecond
 	}
 	var reply keysReply
 	if err := c.call(opKeys, nothing{}, &reply, 0); err != nil {
@@ -158,12 +166,14 @@ func (c *Client) find(name string, purpose Purpose, is func(*Key) bool) (*Key, e
 	return nil, refuse(RefusedPurpose, "key %s is for %s, not for %q", name, c.keys[i].info.Purpose, purpose)
 }
 
-// CreateKey makes a key and returns when it is durable. A label that exists is refused.
+// CreateKey makes a key and returns when it is durable. A label that exists is refused, and a kind of keys that no
+// device holds.
 func (c *Client) CreateKey(label string, purpose Purpose, algorithm Algorithm) (*Key, error) {
-	var info KeyInfo
-	if err := c.call(opCreate, createRequest{label, purpose, algorithm}, &info, forCreate); err != nil {
+	var reply createReply
+	if err := c.call(opCreate, createRequest{label, purpose, algorithm}, &reply, forCreate); err != nil {
 		return nil, err
 	}
+	info := reply.Key
 	if info.Label != label || info.Purpose != purpose || info.Algorithm != algorithm {
 		return nil, c.conn.Fail(fmt.Errorf("asked for key %s (%s, %s), made %s (%s, %s)", label, purpose, algorithm, info.Label, info.Purpose, info.Algorithm))
 	}
@@ -171,7 +181,28 @@ func (c *Client) CreateKey(label string, purpose Purpose, algorithm Algorithm) (
 	if err != nil {
 		return nil, c.conn.Fail(err)
 	}
+	if key.attestation, err = reply.Attestation.Encode(); err != nil || len(key.attestation) > maxAttestation {
+		return nil, c.conn.Fail(fmt.Errorf("attestation of key %s has %d bytes, allowed are %d", label, len(key.attestation), maxAttestation))
+	}
 	return key, nil
+}
+
+// DestroyKey destroys a key of a CA and returns when it is gone for good.
+func (c *Client) DestroyKey(id [32]byte) error {
+	if err := c.call(opDestroy, destroyRequest{id, CA}, new(nothing), 0); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.keys = slices.DeleteFunc(c.keys, func(k *Key) bool { return k.id == id })
+	return nil
+}
+
+// Objects lists all that is on the devices, ours or not.
+func (c *Client) Objects() ([]Object, error) {
+	var reply objectsReply
+	err := c.call(opObjects, nothing{}, &reply, 0)
+	return reply.Objects, err
 }
 
 // SignBatch signs up to MaxBatch inputs and verifies every signature: what it returns are good ones, in the order of the
@@ -182,13 +213,13 @@ func (c *Client) SignBatch(id [32]byte, purpose Purpose, scheme Scheme, inputs [
 		return nil, err
 	}
 	var reply signReply
-	if err := c.call(opSign, signRequest{id, purpose, scheme, inputs}, &reply, time.Duration(len(inputs))*perInput); err != nil {
+	if err := c.call(opSign, signRequest{id, purpose, scheme, inputs}, &reply, time.Duration(len(inputs))*c.pace); err != nil {
 		return nil, err
 	}
 	if len(reply.Signatures) != len(inputs) {
 		return nil, c.conn.Fail(fmt.Errorf("%d signatures for %d inputs", len(reply.Signatures), len(inputs)))
 	}
-	err = parallel(len(inputs), func(i int) error {
+	err = parallel(len(inputs), runtime.GOMAXPROCS(0), func(i int) error {
 		if !scheme.verify(key.public, inputs[i], reply.Signatures[i]) {
 			return fmt.Errorf("signature %d of %d by key %s does not verify", i+1, len(inputs), key.info.Label)
 		}

@@ -15,6 +15,8 @@ type Key struct {
 	info   KeyInfo
 	id     [32]byte
 	public crypto.PublicKey
+
+	attestation []byte
 }
 
 var _ crypto.Signer = (*Key)(nil)
@@ -24,6 +26,10 @@ func (k *Key) Info() KeyInfo { return k.info }
 
 // ID is the SHA-256 of the key's SPKI.
 func (k *Key) ID() [32]byte { return k.id }
+
+// Attestation is the device's proof that the key was made in it and can't leave it (Attestation, encoded), right after
+// the key was made; nil where the device gives none.
+func (k *Key) Attestation() []byte { return k.attestation }
 
 // Public is an *ecdsa.PublicKey, *rsa.PublicKey or ed25519.PublicKey.
 func (k *Key) Public() crypto.PublicKey { return k.public }

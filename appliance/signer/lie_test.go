@@ -96,7 +96,7 @@ func lieAboutCreation(mode string, ca KeyInfo, r *createRequest) (any, error) {
 	case "create-algorithm":
 		made.Algorithm = Ed25519
 	}
-	return made, err
+	return createReply{Key: made}, err
 }
 
 func lieAboutSignatures(mode string, private *ecdsa.PrivateKey, r *signRequest) (any, error) {

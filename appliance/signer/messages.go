@@ -16,9 +16,12 @@ const (
 	opCounter
 	opAdvance
 	opPin
+	opDestroy
+	opObjects
 )
 
 // The codes of refusals. A refusal is the caller's mistake, not the signer's: nothing was done and the signer lives on.
+// Beside these there are the codes of troubles with a device (Troubles).
 const (
 	RefusedVersion    = "version"
 	RefusedKey        = "unknown-key"
@@ -34,6 +37,7 @@ const (
 	RefusedFull       = "too-many-keys"
 	RefusedCounter    = "counter-jump"
 	RefusedPin        = "pinned-otherwise"
+	RefusedDevice     = "no-device"
 )
 
 type nothing struct{}
@@ -48,6 +52,14 @@ type Hello struct {
 	Version      uint64            `cbor:"1,keyasint"`
 	Backend      string            `cbor:"2,keyasint"`
 	Capabilities map[string]string `cbor:"3,keyasint"`
+	Devices      []DeviceInfo      `cbor:"4,keyasint,omitempty"` // in the order in which a new key is offered to them
+	Pace         uint64            `cbor:"5,keyasint,omitzero"`  // milliseconds that a signature may take; 20 if it is not there
+}
+
+// DeviceInfo says which keys a device takes: "ca P-256" and so on.
+type DeviceInfo struct {
+	Locator string   `cbor:"1,keyasint"`
+	Holds   []string `cbor:"2,keyasint"`
 }
 
 type keysReply struct {
@@ -58,6 +70,20 @@ type createRequest struct {
 	Label     string    `cbor:"1,keyasint"`
 	Purpose   Purpose   `cbor:"2,keyasint"`
 	Algorithm Algorithm `cbor:"3,keyasint"`
+}
+
+type createReply struct {
+	Key         KeyInfo      `cbor:"1,keyasint"`
+	Attestation *Attestation `cbor:"2,keyasint,omitempty"`
+}
+
+type destroyRequest struct {
+	Key     [32]byte `cbor:"1,keyasint"`
+	Purpose Purpose  `cbor:"2,keyasint"`
+}
+
+type objectsReply struct {
+	Objects []Object `cbor:"1,keyasint"`
 }
 
 type signRequest struct {
@@ -95,7 +121,7 @@ func decodeRequest(op uint64, body []byte) (any, error) {
 	switch op {
 	case opHello:
 		request = new(helloRequest)
-	case opKeys, opCounter:
+	case opKeys, opCounter, opObjects:
 		request = new(nothing)
 	case opCreate:
 		request = new(createRequest)
@@ -107,6 +133,8 @@ func decodeRequest(op uint64, body []byte) (any, error) {
 		request = new(counterMessage)
 	case opPin:
 		request = new(pinMessage)
+	case opDestroy:
+		request = new(destroyRequest)
 	default:
 		return nil, fmt.Errorf("no operation %d", op)
 	}
@@ -124,7 +152,7 @@ func newReply(op uint64) any {
 	case opKeys:
 		return new(keysReply)
 	case opCreate:
-		return new(KeyInfo)
+		return new(createReply)
 	case opSign:
 		return new(signReply)
 	case opECDH:
@@ -133,6 +161,10 @@ func newReply(op uint64) any {
 		return new(counterMessage)
 	case opPin:
 		return new(pinMessage)
+	case opDestroy:
+		return new(nothing)
+	case opObjects:
+		return new(objectsReply)
 	}
 	return nil
 }

@@ -1,13 +1,13 @@
 package signer
 
 import (
-	"runtime"
 	"sync"
 	"sync/atomic"
 )
 
-// parallel calls f for 0 to n-1 on all processors and gives one of its errors; after an error no further call begins.
-func parallel(n int, f func(i int) error) error {
+// parallel calls f for 0 to n-1, at most width at a time, and gives one of its errors; after an error no further call
+// begins.
+func parallel(n, width int, f func(i int) error) error {
 	var next atomic.Int64
 	var failed atomic.Pointer[error]
 	work := func() {
@@ -22,7 +22,7 @@ func parallel(n int, f func(i int) error) error {
 		}
 	}
 	var others sync.WaitGroup
-	for range min(n, runtime.GOMAXPROCS(0)) - 1 {
+	for range min(n, width) - 1 {
 		others.Go(work)
 	}
 	work()

@@ -63,7 +63,7 @@ func home(t testing.TB) (dir string, args []string) {
 		t.Fatal(err)
 	}
 	keys := filepath.Join(dir, "keys")
-	return keys, []string{"--backend", "softkey", "--dir", keys, "--secret-file", secret, "--fd", "3"}
+	return keys, []string{"--dir", keys, "--secret-file", secret, "--fd", "3"}
 }
 
 func start(t testing.TB, args []string, opts Options) *Client {

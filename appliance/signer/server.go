@@ -2,6 +2,7 @@ package signer
 
 import (
 	"crypto/ecdh"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -11,24 +12,6 @@ import (
 // maxInFlight is how many operations run at once: while one batch is signed, the next is read and the last written.
 const maxInFlight = 4
 
-// Backend keeps keys, the counter and the pin. Its methods are called from several goroutines, those that change
-// something one at a time. What is asked of it has passed the rules of this package; its errors are faults.
-type Backend interface {
-	Keys() ([]KeyInfo, error)
-	// Create makes a key that is durable before it returns.
-	Create(label string, purpose Purpose, algorithm Algorithm) (KeyInfo, error)
-	// Sign signs a digest, or for Ed25519 a message; ECDSA signatures are ASN.1 DER.
-	Sign(id [32]byte, scheme Scheme, input []byte) ([]byte, error)
-	// ECDH gives the x coordinate that the key and peer share, 32 bytes (SEC 1 section 3.3.1).
-	ECDH(id [32]byte, peer *ecdh.PublicKey) ([]byte, error)
-	Counter() (uint64, error)
-	// Advance makes the counter to, which is one more than it was, durably.
-	Advance(to uint64) error
-	// Pinned gives the genesis digest, zero if there is none yet; Pin sets it durably.
-	Pinned() ([32]byte, error)
-	Pin(digest [32]byte) error
-}
-
 // Serve answers the appliance on the socket at fd with the keys of backend until the appliance closes it. An error means
 // that the process must end, which the appliance takes for a fault.
 func Serve(fd uintptr, backend Backend, hello Hello) error {
@@ -37,6 +20,11 @@ func Serve(fd uintptr, backend Backend, hello Hello) error {
 		return err
 	}
 	return wire.Serve(fd, maxInFlight, s.handle)
+}
+
+// Fail answers the appliance's hello with the trouble for which no keys can be used, so that it knows which one it is.
+func Fail(fd uintptr, trouble *Trouble) error {
+	return wire.Serve(fd, 1, func(uint64, []byte) (any, error) { return nil, trouble.refused() })
 }
 
 type server struct {
@@ -65,8 +53,17 @@ func refuse(code, format string, args ...any) error {
 	return &wire.Refused{Code: code, Message: fmt.Sprintf(format, args...)}
 }
 
-// handle is a wire.Handler. A body that can't be decoded is a fault: it comes from our own parent, which has gone wrong.
+// handle is a wire.Handler. What is wrong with a device is told as its trouble; any other error is a fault.
 func (s *server) handle(op uint64, body []byte) (any, error) {
+	reply, err := s.carryOut(op, body)
+	if trouble, ok := errors.AsType[*Trouble](err); ok {
+		err = trouble.refused()
+	}
+	return reply, err
+}
+
+// carryOut does what a request asks for. A body that can't be decoded is a fault: it comes from our own parent, which has gone wrong.
+func (s *server) carryOut(op uint64, body []byte) (any, error) {
 	request, err := decodeRequest(op, body)
 	if err != nil {
 		return nil, err
@@ -87,13 +84,26 @@ func (s *server) handle(op uint64, body []byte) (any, error) {
 		return s.advance(r.Value)
 	case *pinMessage:
 		return s.pin(r.Digest)
+	case *destroyRequest:
+		return s.destroy(r)
 	}
-	if op == opKeys {
-		keys, err := s.backend.Keys()
-		return keysReply{keys}, err
+	switch op {
+	case opKeys:
+		return s.list()
+	case opObjects:
+		objects, err := s.backend.Objects()
+		return objectsReply{objects}, err
 	}
 	value, err := s.backend.Counter()
 	return counterMessage{value}, err
+}
+
+// list gives the keys that there were at the start and those that were made or destroyed since, in the devices' order.
+func (s *server) list() (any, error) {
+	s.change.Lock()
+	defer s.change.Unlock()
+	keys, err := s.backend.Keys()
+	return keysReply{keys}, err
 }
 
 func (s *server) create(r *createRequest) (any, error) {
@@ -113,14 +123,37 @@ func (s *server) create(r *createRequest) (any, error) {
 			return nil, refuse(RefusedDuplicate, "there is a key labelled %s already", r.Label)
 		}
 	}
-	key, err := s.backend.Create(r.Label, r.Purpose, r.Algorithm)
+	if !s.backend.Holds(r.Purpose, r.Algorithm) {
+		return nil, refuse(RefusedDevice, "no device here holds %s keys for %s", r.Algorithm, r.Purpose)
+	}
+	key, attestation, err := s.backend.Create(r.Label, r.Purpose, r.Algorithm)
 	if err != nil {
 		return nil, fmt.Errorf("create key %s: %w", r.Label, err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.keys[key.ID()] = key
-	return key, nil
+	return createReply{key, attestation}, nil
+}
+
+// destroy removes a key of a CA. The appliance's own keys end with the appliance.
+func (s *server) destroy(r *destroyRequest) (any, error) {
+	s.change.Lock()
+	defer s.change.Unlock()
+	key, err := s.key(r.Key, r.Purpose)
+	if err != nil {
+		return nil, err
+	}
+	if key.Purpose != CA {
+		return nil, refuse(RefusedPurpose, "key %s is for %s; only keys of CAs are destroyed", key.Label, key.Purpose)
+	}
+	if err := s.backend.Destroy(r.Key); err != nil {
+		return nil, fmt.Errorf("destroy key %s: %w", key.Label, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.keys, r.Key)
+	return nothing{}, nil
 }
 
 // key gives the key if it is for that purpose.
@@ -163,7 +196,7 @@ func (s *server) sign(r *signRequest) (any, error) {
 		}
 	}
 	signatures := make([][]byte, len(r.Inputs))
-	err = parallel(len(r.Inputs), func(i int) (err error) {
+	err = parallel(len(r.Inputs), s.backend.Parallel(r.Key), func(i int) (err error) {
 		signatures[i], err = s.backend.Sign(r.Key, r.Scheme, r.Inputs[i])
 		return err
 	})

@@ -13,6 +13,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -27,17 +28,20 @@ type memory struct {
 	counter uint64
 	pin     [32]byte
 	broken  error
+
+	lacks       Algorithm
+	attestation *Attestation
 }
 
 func newMemory(t testing.TB) *memory {
 	t.Helper()
 	m := &memory{private: make(map[[32]byte]crypto.Signer)}
 	for label, purpose := range map[string]Purpose{"ca": CA, "seal": Seal, "receiver": Receiver} {
-		if _, err := m.Create(label, purpose, P256); err != nil {
+		if _, _, err := m.Create(label, purpose, P256); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := m.Create("log", Log, Ed25519); err != nil {
+	if _, _, err := m.Create("log", Log, Ed25519); err != nil {
 		t.Fatal(err)
 	}
 	return m
@@ -54,7 +58,7 @@ func (m *memory) id(label string) [32]byte {
 
 func (m *memory) Keys() ([]KeyInfo, error) { return m.infos, m.broken }
 
-func (m *memory) Create(label string, purpose Purpose, algorithm Algorithm) (KeyInfo, error) {
+func (m *memory) Create(label string, purpose Purpose, algorithm Algorithm) (KeyInfo, *Attestation, error) {
 	var private crypto.Signer
 	var err error
 	switch algorithm {
@@ -66,14 +70,32 @@ func (m *memory) Create(label string, purpose Purpose, algorithm Algorithm) (Key
 		_, private, err = ed25519.GenerateKey(rand.Reader)
 	}
 	if err != nil || m.broken != nil {
-		return KeyInfo{}, errors.Join(err, m.broken)
+		return KeyInfo{}, nil, errors.Join(err, m.broken)
 	}
 	spki, err := x509.MarshalPKIXPublicKey(private.Public())
 	info := KeyInfo{label, purpose, algorithm, spki}
 	m.infos = append(m.infos, info)
 	m.private[info.ID()] = private
-	return info, err
+	return info, m.attestation, err
 }
+
+func (m *memory) Holds(_ Purpose, algorithm Algorithm) bool { return algorithm != m.lacks }
+
+func (m *memory) Destroy(id [32]byte) error {
+	if m.broken != nil {
+		return m.broken
+	}
+	m.infos = slices.DeleteFunc(m.infos, func(k KeyInfo) bool { return k.ID() == id })
+	delete(m.private, id)
+	return nil
+}
+
+func (m *memory) Objects() ([]Object, error) {
+	return []Object{{Device: "memory:", Class: "private key", Label: "ca", Key: m.id("ca")}}, m.broken
+}
+
+func (m *memory) Parallel([32]byte) int { return 2 }
+func (m *memory) Close() error          { return nil }
 
 func (m *memory) Sign(id [32]byte, scheme Scheme, input []byte) ([]byte, error) {
 	if m.broken != nil {
@@ -211,7 +233,7 @@ func TestRefusals(t *testing.T) {
 func TestFullSignerCreatesNoMore(t *testing.T) {
 	m := newMemory(t)
 	for i := len(m.infos); i < MaxKeys; i++ {
-		if _, err := m.Create("k"+string(rune('a'+i/26))+string(rune('a'+i%26)), CA, Ed25519); err != nil {
+		if _, _, err := m.Create("k"+string(rune('a'+i/26))+string(rune('a'+i%26)), CA, Ed25519); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -265,6 +287,8 @@ func TestBackendErrorsAreFaults(t *testing.T) {
 		opCounter: nothing{},
 		opAdvance: counterMessage{1},
 		opPin:     pinMessage{[32]byte{1}},
+		opDestroy: destroyRequest{m.id("ca"), CA},
+		opObjects: nothing{},
 	} {
 		_, err := ask(t, s, op, request)
 		if _, refused := errors.AsType[*wire.Refused](err); !errors.Is(err, m.broken) || refused {
@@ -377,6 +401,8 @@ func examples(t testing.TB) map[uint64]any {
 		opCounter: nothing{},
 		opAdvance: counterMessage{1},
 		opPin:     pinMessage{sha256.Sum256(nil)},
+		opDestroy: destroyRequest{m.id("ca"), CA},
+		opObjects: nothing{},
 	}
 }
 

@@ -52,7 +52,7 @@ func filled(t testing.TB, secret Secret) (dir string, info signer.KeyInfo) {
 	t.Helper()
 	dir = filepath.Join(t.TempDir(), "keys")
 	s := reopen(t, dir, secret)
-	info, err := s.Create("ca", signer.CA, signer.P256)
+	info, _, err := s.Create("ca", signer.CA, signer.P256)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +93,7 @@ func TestReopen(t *testing.T) {
 				t.Error("signed with no key")
 			}
 			// One more key, after a restart, keeps the first.
-			if _, err := s.Create("more", signer.Log, signer.Ed25519); err != nil {
+			if _, _, err := s.Create("more", signer.Log, signer.Ed25519); err != nil {
 				t.Fatal(err)
 			}
 			if err := s.Close(); err != nil {
@@ -249,7 +249,7 @@ func TestInterruptedBeginning(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := reopen(t, dir, secret).Create("ca", signer.CA, signer.P256); err != nil {
+	if _, _, err := reopen(t, dir, secret).Create("ca", signer.CA, signer.P256); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -282,7 +282,7 @@ func TestUnwritableDirectoryChangesNothing(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(dir, keystoreName+".new"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Create("new", signer.CA, signer.P256); err == nil {
+	if _, _, err := s.Create("new", signer.CA, signer.P256); err == nil {
 		t.Error("created")
 	}
 	if err := s.Pin([32]byte{2}); err == nil {

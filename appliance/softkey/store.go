@@ -20,6 +20,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"sync"
 
 	"coldseal/appliance/signer"
@@ -179,17 +181,61 @@ func (s *Store) Keys() ([]signer.KeyInfo, error) {
 	return infos, nil
 }
 
-// Create makes a key, durable when it returns.
-func (s *Store) Create(label string, purpose signer.Purpose, algorithm signer.Algorithm) (signer.KeyInfo, error) {
+// Holds is true of all kinds there are.
+func (s *Store) Holds(purpose signer.Purpose, algorithm signer.Algorithm) bool {
+	return purpose.Allows(algorithm)
+}
+
+// Parallel is as many as there are processors.
+func (s *Store) Parallel([32]byte) int { return runtime.GOMAXPROCS(0) }
+
+// Create makes a key, durable when it returns. Nothing can attest that it does not leave the machine.
+func (s *Store) Create(label string, purpose signer.Purpose, algorithm signer.Algorithm) (signer.KeyInfo, *signer.Attestation, error) {
 	private, err := generate(algorithm)
 	if err != nil {
-		return signer.KeyInfo{}, err
+		return signer.KeyInfo{}, nil, err
 	}
 	k, err := newKey(label, purpose, private)
 	if err != nil {
-		return signer.KeyInfo{}, err
+		return signer.KeyInfo{}, nil, err
 	}
-	return k.info, s.save(append(s.keys[:len(s.keys):len(s.keys)], k), s.pin)
+	return k.info, nil, s.save(append(s.keys[:len(s.keys):len(s.keys)], k), s.pin)
+}
+
+// Destroy removes a key from the keystore, durably, and overwrites the keystore that still had it. What the disk itself
+// keeps of overwritten blocks is out of reach; it is encrypted.
+func (s *Store) Destroy(id [32]byte) error {
+	if _, err := s.find(id); err != nil {
+		return err
+	}
+	old, err := os.OpenFile(filepath.Join(s.dir.Name(), keystoreName), os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer old.Close()
+	about, err := old.Stat()
+	if err != nil {
+		return err
+	}
+	rest := slices.DeleteFunc(slices.Clone(s.keys), func(k key) bool { return k.id == id })
+	if err := s.save(rest, s.pin); err != nil {
+		return err
+	}
+	if _, err := old.WriteAt(make([]byte, about.Size()), 0); err != nil {
+		return fmt.Errorf("overwrite the old keystore: %w", err)
+	}
+	return old.Sync()
+}
+
+// Objects lists the keys.
+func (s *Store) Objects() ([]signer.Object, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	objects := make([]signer.Object, len(s.keys))
+	for i, k := range s.keys {
+		objects[i] = signer.Object{Class: "private key", Label: k.info.Label, Handle: keystoreName, Key: k.id}
+	}
+	return objects, nil
 }
 
 func generate(algorithm signer.Algorithm) (any, error) {

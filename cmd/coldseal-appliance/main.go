@@ -122,7 +122,7 @@ func (d *devices) workers(ctx context.Context) (appliance.Config, func() error, 
 	if err := os.MkdirAll(d.state, 0o700); err != nil {
 		return c, stop, fmt.Errorf("make state directory: %w", err)
 	}
-	args := []string{"--backend", "softkey", "--dir", filepath.Join(d.state, "keys")}
+	args := []string{"--dir", filepath.Join(d.state, "keys")}
 	var opts signer.Options
 	if d.secret != "" {
 		args = append(args, "--secret-file", d.secret)

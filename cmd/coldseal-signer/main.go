@@ -1,8 +1,10 @@
 // Command coldseal-signer is the only process that holds keys. coldseal-appliance starts it and speaks to it over a
 // socket pair (appliance/signer/signer.md); it ends when the appliance does. It parses no medium and opens no IP socket.
 //
-// Its flags say which keys; there is nothing to type. The secret that opens the keys comes from a file or a descriptor,
-// never from the command line or the environment.
+// Its flags say which devices keep the keys; there is nothing to type. PINs and the secret that opens the key store come
+// from files and descriptors, never from the command line or the environment.
+//
+// A device that can't be used does not end it: it tells the appliance which trouble it is, and nothing else.
 package main
 
 import (
@@ -11,9 +13,9 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
+	"strconv"
 
 	"coldseal/appliance/signer"
-	"coldseal/appliance/softkey"
 	"coldseal/appliance/wire"
 )
 
@@ -44,35 +46,78 @@ func main() {
 }
 
 type options struct {
-	backend    string
 	dir        string
 	secretFile string
 	passphrase int
 	fd         int
+	places     []place
+}
+
+// place is a device and the descriptor its PIN is read from, -1 if there is none.
+type place struct {
+	signer.Locator
+	text string
+	pin  int
 }
 
 func parse(args []string) (options, error) {
 	var o options
 	flags := flag.NewFlagSet("coldseal-signer", flag.ContinueOnError)
-	flags.StringVar(&o.backend, "backend", "softkey", "what keeps the keys: softkey")
-	flags.StringVar(&o.dir, "dir", "", "softkey: the `directory` of the keystore; made if there is none")
-	flags.StringVar(&o.secretFile, "secret-file", "", "softkey: `file` of 32 bytes the keystore is encrypted under")
-	flags.IntVar(&o.passphrase, "passphrase-fd", -1, "softkey: `descriptor` to read the passphrase from")
+	flags.Func("keys", "`locator` of a device that keeps keys, such as pkcs11:token=prod?module-path=/usr/lib/softhsm/libsofthsm2.so; again for each", func(text string) error {
+		o.places = append(o.places, place{text: text, pin: -1})
+		return nil
+	})
+	flags.Func("pin-fd", "`descriptor` to read the PIN of the device before it from", func(text string) error {
+		fd, err := strconv.Atoi(text)
+		switch {
+		case err != nil || fd < 0:
+			return errors.New("not a descriptor")
+		case len(o.places) == 0 || o.places[len(o.places)-1].pin >= 0:
+			return errors.New("it belongs behind the --keys whose PIN it is")
+		}
+		o.places[len(o.places)-1].pin = fd
+		return nil
+	})
+	flags.StringVar(&o.dir, "dir", "", "`directory` of the key store and of what devices leave with us; made if there is none")
+	flags.StringVar(&o.secretFile, "secret-file", "", "`file` of 32 bytes the key store is encrypted under")
+	flags.IntVar(&o.passphrase, "passphrase-fd", -1, "`descriptor` to read the key store's passphrase from")
 	flags.IntVar(&o.fd, "fd", wire.Descriptor, "`descriptor` of the appliance's socket")
 	if err := flags.Parse(args); err != nil {
 		return o, err
 	}
+	for i := range o.places { // not while flags are parsed: package flag repeats what is wrong, and it might be a PIN
+		var err error
+		if o.places[i].Locator, err = signer.ParseLocator(o.places[i].text); err != nil {
+			return o, err
+		}
+	}
+	used := map[int]string{o.fd: "--fd"}
+	if o.passphrase >= 0 {
+		if other := used[o.passphrase]; other != "" {
+			return o, fmt.Errorf("--passphrase-fd and %s are both %d", other, o.passphrase)
+		}
+		used[o.passphrase] = "--passphrase-fd"
+	}
+	seen := map[string]bool{}
+	for _, p := range o.places {
+		if seen[p.String()] {
+			return o, fmt.Errorf("--keys %s is there twice", p)
+		}
+		seen[p.String()] = true
+		if other := used[p.pin]; other != "" {
+			return o, fmt.Errorf("--pin-fd and %s are both %d", other, p.pin)
+		}
+		if p.pin >= 0 {
+			used[p.pin] = "another --pin-fd"
+		}
+	}
 	switch {
 	case flags.NArg() > 0:
 		return o, fmt.Errorf("unexpected argument %q", flags.Arg(0))
-	case o.backend != "softkey":
-		return o, fmt.Errorf("no backend %q; there is softkey", o.backend)
 	case o.dir == "":
 		return o, errors.New("--dir is missing")
 	case (o.secretFile == "") == (o.passphrase < 0):
 		return o, errors.New("give one of --secret-file and --passphrase-fd")
-	case o.passphrase == o.fd:
-		return o, fmt.Errorf("--passphrase-fd and --fd are both %d", o.fd)
 	}
 	return o, nil
 }
@@ -95,34 +140,15 @@ func run(args []string) error {
 	if err != nil {
 		return err
 	}
-	store, err := openStore(o)
+	backend, hello, err := assemble(o)
+	if trouble, ok := errors.AsType[*signer.Trouble](err); ok {
+		return signer.Fail(uintptr(o.fd), trouble)
+	}
 	if err != nil {
 		return failure{exitDevice, err}
 	}
-	defer store.Close()
+	defer backend.Close()
 	debug.FreeOSMemory() // of deriving the key from a passphrase
-	hello := signer.Hello{Backend: o.backend, Capabilities: store.Capabilities()}
 	hello.Capabilities["memory"] = memory
-	return signer.Serve(uintptr(o.fd), store, hello)
-}
-
-func openStore(o options) (*softkey.Store, error) {
-	secret, err := readSecret(o)
-	if err != nil {
-		return nil, err
-	}
-	defer secret.Clear()
-	return softkey.Open(o.dir, secret)
-}
-
-func readSecret(o options) (softkey.Secret, error) {
-	if o.secretFile != "" {
-		return softkey.ReadSecretFile(o.secretFile)
-	}
-	f := os.NewFile(uintptr(o.passphrase), "passphrase")
-	if f == nil {
-		return softkey.Secret{}, fmt.Errorf("no descriptor %d to read the passphrase from", o.passphrase)
-	}
-	defer f.Close()
-	return softkey.ReadPassphrase(f)
+	return signer.Serve(uintptr(o.fd), backend, hello)
 }

@@ -30,7 +30,13 @@ func TestCommandLine(t *testing.T) {
 		"no secret":     {[]string{"--dir", dir}, "one of --secret-file and --passphrase-fd"},
 		"two secrets":   {append(secret, "--passphrase-fd", "4"), "one of --secret-file and --passphrase-fd"},
 		"same fd":       {[]string{"--dir", dir, "--passphrase-fd", "3"}, "both 3"},
-		"backend":       {append(secret, "--backend", "hsm"), `no backend "hsm"`},
+		"locator":       {append(secret, "--keys", "hsm:"), "begins with none of piv:, pkcs11:, softkey:, tpm:"},
+		"PIN in argv":   {append(secret, "--keys", "pkcs11:token=t?module-path=/m&pin-value=4711"), "holds no PIN"},
+		"twice":         {append(secret, "--keys", "softkey:", "--keys", "softkey:"), "softkey: is there twice"},
+		"PIN of nobody": {append(secret, "--pin-fd", "5"), "behind the --keys"},
+		"two PINs":      {append(secret, "--keys", "piv:serial=1", "--pin-fd", "5", "--pin-fd", "6"), "behind the --keys"},
+		"one PIN twice": {append(secret, "--keys", "piv:serial=1", "--pin-fd", "5", "--keys", "piv:serial=2", "--pin-fd", "5"), "both 5"},
+		"PIN from fd":   {append(secret, "--keys", "piv:serial=1", "--pin-fd", "3"), "both 3"},
 		"argument":      {append(secret, "passphrase"), "unexpected argument"},
 		"unknown flag":  {append(secret, "--passphrase", "x"), "not defined"},
 		"no socket":     {secret, "hint: this program is not run by hand"},
@@ -44,6 +50,9 @@ func TestCommandLine(t *testing.T) {
 			}
 			out, err := exec.Command(self, append([]string{"run"}, c.args...)...).CombinedOutput()
 			exit, ok := errors.AsType[*exec.ExitError](err)
+			if strings.Contains(string(out), "4711") {
+				t.Errorf("it says the PIN: %s", out)
+			}
 			if !ok || exit.ExitCode() != exitUsage || !strings.Contains(string(out), c.want) {
 				t.Errorf("%v: %s", err, out)
 			}
