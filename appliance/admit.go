@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"syscall"
 
 	"coldseal/appliance/store"
 	"coldseal/protocol"
@@ -89,24 +88,18 @@ func (r *run) space(tx *store.Tx, size int64) (*protocol.Refusal, error) {
 	if err != nil {
 		return nil, err
 	}
-	measure := r.Free
-	if measure == nil {
-		measure = diskFree
-	}
-	free, err := measure(r.Dir)
+	free, err := r.room()
 	if err != nil {
-		return nil, fmt.Errorf("measure free space: %w", err)
+		return nil, err
 	}
 	if need := 6*size + int64(m.Size-known)*protocol.MaxLeaf + SpoolReserve; free < need {
-		return protocol.Refuse(protocol.CodeNoSpace, "free", fmt.Sprintf("%d MiB", free>>20), "need", fmt.Sprintf("%d MiB", need>>20)), nil
+		return noSpace(free, need), nil
 	}
 	return nil, nil
 }
 
-func diskFree(dir string) (int64, error) {
-	var fs syscall.Statfs_t
-	err := syscall.Statfs(dir, &fs)
-	return int64(fs.Bavail) * fs.Bsize, err
+func noSpace(free, need int64) *protocol.Refusal {
+	return protocol.Refuse(protocol.CodeNoSpace, "free", fmt.Sprintf("%d MiB", max(0, free)>>20), "need", fmt.Sprintf("%d MiB", need>>20))
 }
 
 // begin uses the bundle's number, once and for all.

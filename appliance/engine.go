@@ -83,9 +83,6 @@ const (
 	LabelReceiver = "receiver"
 )
 
-// SpoolReserve is the free space in bytes that spooling leaves untouched, so that revocations always find room.
-const SpoolReserve = 64 << 20
-
 func newSpool(dir string, reserve int64) (*media.Spool, error) {
 	return media.NewSpool(filepath.Join(dir, "spool"), reserve)
 }

@@ -61,17 +61,17 @@ func (e *Engine) Medium(m *media.Medium, fresh func(name string) bool) ([]Visit,
 			return visits, v.Problem
 		}
 	}
-	return visits, nil
+	return visits, e.stop(e.keepReserve())
 }
 
 func (e *Engine) visit(m *media.Medium, path string) (Outcome, error) {
-	spooled, refusal, err := e.take(m, path)
+	spooled, whole, refusal, err := e.take(m, path)
 	if err != nil || refusal != nil {
 		return Outcome{Refusal: refusal}, err
 	}
 	defer spooled.Close() // a private copy without a name
 	var wrote error
-	out, err := e.Process(spooled, func(id protocol.Digest, receipt []byte) error {
+	out, err := e.processSpooled(spooled, whole, func(id protocol.Digest, receipt []byte) error {
 		if wrote == nil {
 			wrote = e.clear(m, id.String()+".receipt", receipt)
 		}
@@ -88,41 +88,54 @@ func (e *Engine) visit(m *media.Medium, path string) (Outcome, error) {
 	return out, errors.Join(wrote, e.Clear(m))
 }
 
-// take spools a bundle and opens its encryption. With little room left the reserve is used: it is kept for revocations.
-func (e *Engine) take(m *media.Medium, path string) (*media.File, *protocol.Refusal, error) {
-	plain, refusal, err := e.takeTo(e.spool, m, path)
-	if !errors.Is(err, media.ErrSpace) {
-		return plain, refusal, err
+// headBytes is how much of a bundle is spooled when there is too little room: more than the largest group, and so little
+// that the ledger has room in the reserve for what it takes away.
+const headBytes = SpoolReserve / 8
+
+// take spools a bundle and opens its encryption, or refuses a file that is not for this appliance, damaged or too large.
+// With too little room for all of it, only its beginning is taken, in which is what takes away; whole tells whether that
+// is all.
+func (e *Engine) take(m *media.Medium, path string) (plain *media.File, whole bool, refusal *protocol.Refusal, err error) {
+	public, err := protocol.ReceiverKey(e.genesis.Receiver)
+	if err != nil {
+		return nil, false, nil, fault("receiver key", err)
+	}
+	key := receiverKey{e.Signer, e.receiver, public}
+	whole = true
+	if plain, err = e.takeAll(m, path, key); errors.Is(err, media.ErrSpace) {
+		plain, whole, err = e.takeHead(m, path, key)
+	}
+	switch {
+	case errors.Is(err, media.ErrTooLarge):
+		refusal = protocol.Refuse(protocol.CodeTooLarge, "thing", "bundle", "limit", fmt.Sprintf("%d MiB", media.MaxBundleBytes>>20))
+	case errors.Is(err, media.ErrSealed), errors.Is(err, media.ErrReceiver):
+		refusal = protocol.Refuse(protocol.CodeBadSeal, "reason", err.Error())
+	case errors.Is(err, media.ErrKey):
+		return nil, false, nil, e.stop(fault("open bundle", err))
+	default:
+		return plain, whole, nil, err
+	}
+	return nil, false, refusal, nil
+}
+
+func (e *Engine) takeAll(m *media.Medium, path string, key media.Key) (*media.File, error) {
+	sealed, err := e.spool.Take(m, path, media.MaxBundleBytes)
+	if err != nil {
+		return nil, err
+	}
+	defer sealed.Close()
+	return e.spool.Decrypt(context.Background(), sealed, key)
+}
+
+func (e *Engine) takeHead(m *media.Medium, path string, key media.Key) (*media.File, bool, error) {
+	if err := e.spendReserve(); err != nil {
+		return nil, false, e.stop(err)
 	}
 	spool, err := newSpool(e.Dir, 0)
 	if err != nil {
-		return nil, nil, err
+		return nil, false, err
 	}
-	return e.takeTo(spool, m, path)
-}
-
-// takeTo refuses a file that is not for this appliance, damaged or too large.
-func (e *Engine) takeTo(spool *media.Spool, m *media.Medium, path string) (*media.File, *protocol.Refusal, error) {
-	sealed, err := spool.Take(m, path, media.MaxBundleBytes)
-	if errors.Is(err, media.ErrTooLarge) {
-		return nil, protocol.Refuse(protocol.CodeTooLarge, "thing", "bundle", "limit", fmt.Sprintf("%d MiB", media.MaxBundleBytes>>20)), nil
-	}
-	if err != nil {
-		return nil, nil, err
-	}
-	defer sealed.Close()
-	public, err := protocol.ReceiverKey(e.genesis.Receiver)
-	if err != nil {
-		return nil, nil, fault("receiver key", err)
-	}
-	plain, err := spool.Decrypt(context.Background(), sealed, receiverKey{e.Signer, e.receiver, public})
-	switch {
-	case errors.Is(err, media.ErrSealed), errors.Is(err, media.ErrReceiver):
-		return nil, protocol.Refuse(protocol.CodeBadSeal, "reason", err.Error()), nil
-	case errors.Is(err, media.ErrKey):
-		return nil, nil, e.stop(fault("open bundle", err))
-	}
-	return plain, nil, err
+	return spool.TakeHead(context.Background(), m, path, media.MaxBundleBytes, headBytes, key)
 }
 
 // Release writes all stored responses of an agent to the medium, encrypted to it.

@@ -36,15 +36,30 @@ type Outcome struct {
 // Process opens a spooled bundle, carries out what is approved in it and stores the response. Receipts are handed out
 // as soon as what they say is durable. An error is a fault: nothing more is done until the engine is opened again.
 func (e *Engine) Process(spool protocol.Spool, receipt func(id protocol.Digest, receipt []byte) error) (Outcome, error) {
+	return e.processSpooled(spool, true, receipt)
+}
+
+// processSpooled processes a bundle, or the beginning of one that there was no room for. The seal of a part can't be
+// verified, and need not be: what takes away is done for any sender. The bundle is answered when it comes again.
+func (e *Engine) processSpooled(spool protocol.Spool, whole bool, receipt func(id protocol.Digest, receipt []byte) error) (out Outcome, err error) {
 	if e.broken != nil {
 		return Outcome{}, e.broken
 	}
-	out, err := e.process(spool, receipt)
+	if whole {
+		out, err = e.process(spool, e.sender, protocol.Refuse(protocol.CodeUnknownSender), receipt)
+	} else {
+		var room int64
+		if room, err = e.room(); err == nil {
+			nobody := func(protocol.Digest) (protocol.Party, bool) { return protocol.Party{}, false }
+			out, err = e.process(spool, nobody, noSpace(room, 2*spool.Size()+SpoolReserve), receipt)
+		}
+	}
 	return out, e.stop(err)
 }
 
-func (e *Engine) process(spool protocol.Spool, receipt func(id protocol.Digest, receipt []byte) error) (Outcome, error) {
-	bundle, refusal, err := protocol.OpenBundle(spool, e.appliance, e.sender)
+// process refuses what does not take away of a bundle whose sender is not known.
+func (e *Engine) process(spool protocol.Spool, sender func(protocol.Digest) (protocol.Party, bool), unknown *protocol.Refusal, receipt func(id protocol.Digest, receipt []byte) error) (Outcome, error) {
+	bundle, refusal, err := protocol.OpenBundle(spool, e.appliance, sender)
 	if err != nil {
 		return Outcome{}, fault("read spool", err)
 	}
@@ -54,12 +69,11 @@ func (e *Engine) process(spool protocol.Spool, receipt func(id protocol.Digest, 
 	r := &run{Engine: e, bundle: bundle, taken: receipt}
 	r.now, r.shut = e.time()
 	if bundle.Sender == nil {
-		refusal := protocol.Refuse(protocol.CodeUnknownSender)
-		_, err := r.sections(refusal)
+		_, err := r.sections(unknown)
 		if err == nil && r.took {
 			err = r.finish(nil, nil)
 		}
-		return Outcome{Refusal: refusal, Items: r.done}, err
+		return Outcome{Refusal: unknown, Items: r.done}, err
 	}
 	out := Outcome{Sender: bundle.Sender.Name, Sequence: bundle.Header.Sequence}
 	refusal, again, err := r.admit(spool.Size())

@@ -75,7 +75,10 @@ func (e *Engine) open() (err error) {
 	if err := e.adopt(); err != nil {
 		return fault("start", err)
 	}
-	return e.burn(intents)
+	if err := e.burn(intents); err != nil {
+		return err
+	}
+	return e.keepReserve()
 }
 
 // keys finds the appliance's own keys in the signer.
@@ -126,6 +129,13 @@ var ErrRollback = errors.New("rollback: the ledger is not the newest one")
 func (e *Engine) burn(intents []store.Intent) error {
 	if len(intents) == 0 {
 		return nil
+	}
+	if room, err := e.room(); err != nil {
+		return fault("start", err)
+	} else if room < SpoolReserve {
+		if err := e.spendReserve(); err != nil {
+			return err
+		}
 	}
 	now, _ := e.time()
 	return e.step(now, func(rec *recorder) error {

@@ -125,6 +125,13 @@ func doctorCommand() *cobra.Command {
 			if config.Signer.Hello().Capabilities["memory"] == "swappable" {
 				findings = append(findings, finding{"note", "the signer's memory can be swapped out", "switch swap off, or raise the memory-lock limit"})
 			}
+			held, err := config.Reserve()
+			if err != nil {
+				return err
+			}
+			if held < appliance.SpoolReserve {
+				findings = append(findings, finding{"trouble", fmt.Sprintf("%d of %d MiB are reserved for revocations", held>>20, int64(appliance.SpoolReserve)>>20), "make room on the disk of the state directory"})
+			}
 			for _, ca := range s.CAs {
 				if ca.CRL > 0 && ca.Days < 3 {
 					findings = append(findings, finding{"trouble", fmt.Sprintf("the CRL of %s ends on %s", ca.Label, protocol.Date(ca.NextUpdate)), "process a bundle, or order a CRL at the console"})

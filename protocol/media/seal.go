@@ -224,6 +224,9 @@ func (s *source) Read(p []byte) (int, error) {
 }
 
 func (s *source) blame(err error) error {
+	if known := new(Error); errors.As(s.err, &known) {
+		return known
+	}
 	if s.err != nil {
 		return &Error{Op: "read", Err: s.err}
 	}

@@ -112,6 +112,47 @@ func (s *Spool) Decrypt(ctx context.Context, sealed *File, key Key) (*File, erro
 	})
 }
 
+// TakeHead is Take and Decrypt in one pass, for a disk without room for the file twice: what comes from the medium is
+// decrypted as it is read, and at most keep bytes from the beginning of the plaintext are kept. whole tells whether that
+// is all of it. Like Decrypt it returns only after the last byte was authenticated. Errors are those of both.
+func (s *Spool) TakeHead(ctx context.Context, m *Medium, name string, limit, keep int64, key Key) (head *File, whole bool, err error) {
+	f, size, err := m.open(name, limit)
+	if err != nil {
+		return nil, false, err
+	}
+	defer f.Close()
+	plaintext, err := decrypt(ctx, io.LimitReader(mediumReader{f, name}, size), key)
+	if err != nil {
+		return nil, false, err
+	}
+	head, err = s.Write(keep, func(w io.Writer) error {
+		if _, err := io.CopyN(w, plaintext, keep); err == io.EOF {
+			whole = true
+			return nil
+		} else if err != nil {
+			return err
+		}
+		n, err := io.Copy(io.Discard, plaintext)
+		whole = n == 0
+		return err
+	})
+	return head, whole, err
+}
+
+// mediumReader tells a medium that fails from what is wrong with its bytes.
+type mediumReader struct {
+	f    *os.File
+	name string
+}
+
+func (r mediumReader) Read(p []byte) (int, error) {
+	n, err := r.f.Read(p)
+	if err != nil && err != io.EOF {
+		err = mediumError("read", r.name, err)
+	}
+	return n, err
+}
+
 // room refuses if n more bytes would touch the reserve.
 func (s *Spool) room(n int64) error {
 	var st unix.Statfs_t
