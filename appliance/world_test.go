@@ -28,6 +28,13 @@ import (
 var bin string
 
 func TestMain(m *testing.M) {
+	if filepath.Base(os.Args[0]) == countingSigner {
+		if err := runCountingSigner(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	if file := os.Getenv(childVariable); file != "" {
 		if err := child(file); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -45,6 +52,13 @@ func TestMain(m *testing.M) {
 		if err != nil {
 			panic(fmt.Sprintf("build %s: %v\n%s", name, err, out))
 		}
+	}
+	self, err := os.Executable()
+	if err == nil {
+		err = os.Symlink(self, filepath.Join(dir, countingSigner))
+	}
+	if err != nil {
+		panic(err)
 	}
 	code := m.Run()
 	if err := os.RemoveAll(dir); err != nil {
@@ -77,6 +91,7 @@ type world struct {
 	policy       *policy.Policy
 	patience     time.Duration           // with workers; zero is the usual one
 	secret       string                  // file that opens the keys
+	counted      string                  // file in which the counting signer writes; empty is the real signer
 	leaves       map[uint64][]byte       // all that responses brought
 	roots        map[int64]auditlog.Hash // of the trees that responses brought
 }
@@ -193,7 +208,11 @@ func (w *world) start() {
 func (w *world) workers() (err error) {
 	ctx := context.Background()
 	args := []string{"--dir", filepath.Join(w.dir, "keys"), "--secret-file", w.secret}
-	if w.config.Signer, err = signer.Start(ctx, filepath.Join(bin, "coldseal-signer"), args, signer.Options{Timeout: w.patience}); err != nil {
+	program := "coldseal-signer"
+	if w.counted != "" {
+		program, args = countingSigner, append(args, "--count", w.counted)
+	}
+	if w.config.Signer, err = signer.Start(ctx, filepath.Join(bin, program), args, signer.Options{Timeout: w.patience}); err != nil {
 		return err
 	}
 	if w.config.Lint, err = lint.Start(ctx, filepath.Join(bin, "coldseal-lint")); err != nil {
