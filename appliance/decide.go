@@ -53,7 +53,7 @@ func (r *run) decide(tx *store.Tx, it *item, taken *reserved, now int64) (*proto
 	if serial, inBatch := taken.names[string(name)]; inBatch {
 		return active(serial), nil
 	}
-	if r.officers[key] != nil || it.profile.Use == policy.UseApprover && r.enrolled[key] {
+	if r.officers[key] != nil || r.holders[key] != nil || it.profile.Use == policy.UseApprover && r.enrolled[key] {
 		return protocol.Refuse(protocol.CodeKeyKnown), nil
 	}
 	use, known := tx.KeyUse(key)

@@ -114,8 +114,10 @@ func (f *fold) certificate(index uint64, leaf auditlog.Leaf, c store.Certificate
 		Status: c.Status, Profile: leaf.Profile, Issued: index, Changed: c.Changed, NotBefore: m.notBefore, NotAfter: m.notAfter,
 		Key: m.key, Approved: leaf.Time, Renewed: c.Renewed,
 	}
-	if ca, isCA := f.state.CAs[m.key]; isCA {
-		want.Subject = ca.Label
+	if f.lastKind == auditlog.Order {
+		if want.Subject = crossSubject; result.Issuer == f.state.CAs[m.key].Issuer && bytes.Equal(result.Certificate, f.state.CAs[m.key].Certificate) {
+			want.Subject = f.state.CAs[m.key].Label
+		}
 	} else if err := f.endEntity(index, leaf, c, result, m, &want); err != nil {
 		return err
 	}
@@ -186,6 +188,11 @@ func (f *fold) revocation(index uint64, leaf auditlog.Leaf, c store.Certificate,
 		return err
 	}
 	content, refusal := a.req.Revocation()
+	if a.req.Kind == protocol.KindRevokeCA {
+		var c protocol.CARevocation
+		c, refusal = a.req.CARevocation()
+		content = protocol.Revocation(c)
+	}
 	if refusal != nil || auditlog.StatusAfter(a.req.Kind) != leaf.Status || !bytes.Equal(content.Serial, leaf.Serial) {
 		return fmt.Errorf("what became of certificate %x is not what was announced", leaf.Serial)
 	}

@@ -60,6 +60,7 @@ type Engine struct {
 	cas       map[protocol.Digest]*issue.CA
 	shapes    map[shapeKey]*issue.Shape
 	officers  policy.Index             // by approval key
+	holders   policy.Index             // by recovery key
 	enrolled  map[protocol.Digest]bool // keys of agents and stations
 	appliance protocol.Digest
 	genesis   protocol.Genesis
@@ -129,7 +130,7 @@ func (e *Engine) adopt() error {
 	}
 	cas := make(map[protocol.Digest]*issue.CA, len(e.state.CAs))
 	for id, ca := range e.state.CAs {
-		if ca.Certificate == nil {
+		if !ca.Signs() {
 			continue
 		}
 		if cas[id], err = issue.NewCA(ca.Label, ca.Certificate); err != nil {
@@ -150,7 +151,9 @@ func (e *Engine) adopt() error {
 		}
 		enrolled[protocol.DigestOf(party.Seal)] = true
 	}
-	e.policy, e.cas, e.shapes, e.officers, e.enrolled = compiled, cas, shapes, policy.NewIndex(e.state.CurrentRoster()), enrolled
+	e.policy, e.cas, e.shapes, e.enrolled = compiled, cas, shapes, enrolled
+	roster := e.state.CurrentRoster()
+	e.officers, e.holders = policy.NewIndex(roster), policy.NewIndex(roster.Recovery.Roster())
 	return nil
 }
 

@@ -114,7 +114,15 @@ func (f *fold) change(index uint64, leaf auditlog.Leaf, body []byte) error {
 		return fmt.Errorf("the ledger says something else of certificate %x", leaf.Serial)
 	}
 	f.changed[protocol.Digest(leaf.Issuer)] = index
-	id, err := f.result(index, body)
+	result, err := protocol.ParseResult(body)
+	if err != nil {
+		return err
+	}
+	id := result.ID
+	if f.lastKind != auditlog.Order { // of a CA certificate; its request is done in the order's leaf
+		f.done++
+		err = f.isDone(id, index)
+	}
 	if err == nil && c.Changed == index && leaf.Status != auditlog.Active {
 		err = f.revocation(index, leaf, c, id)
 	}

@@ -3,6 +3,7 @@ package appliance
 import (
 	"context"
 	"crypto/ecdh"
+	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -192,6 +193,15 @@ func (e *Engine) Clear(m *media.Medium) error {
 			continue
 		}
 		if err := e.clear(m, ca.Label+".pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.Certificate})); err != nil {
+			return err
+		}
+	}
+	for _, cross := range e.state.Crosses {
+		c, err := x509.ParseCertificate(cross.Certificate)
+		if err != nil {
+			return fmt.Errorf("cross-certificate: %w", err)
+		}
+		if err := e.clear(m, fmt.Sprintf("cross-%x.pem", c.SerialNumber), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cross.Certificate})); err != nil {
 			return err
 		}
 	}

@@ -46,7 +46,7 @@ func (e *Engine) Order(request []byte, approvals [][]byte) (protocol.Result, err
 	err := r.order(it, approvals)
 	if err == nil {
 		r.now, r.shut = e.time()
-		err = r.finish(nil, nil)
+		err = r.finish(nil)
 	}
 	return it.result, e.stop(err)
 }
@@ -133,6 +133,13 @@ func (r *run) carryOut(it *item, approvals [][]byte, challenge []byte, now int64
 		refusal, err = r.checkPolicy(it)
 	case protocol.KindAgent, protocol.KindStation:
 		refusal, err = r.checkParty(it)
+	case protocol.KindDestroyKey:
+		return r.destroyKey(it, record)
+	case protocol.KindCrossCertify:
+		return r.crossCertify(it, approvals, now, record)
+	case protocol.KindRevokeCA:
+		return r.revokeCA(it, approvals, now, record)
+	case protocol.KindSuspend, protocol.KindRecovery, protocol.KindForeignCA: // the state is all that they change
 	}
 	if refusal != nil || err != nil {
 		return refusal, err
@@ -158,7 +165,7 @@ func (r *run) recordOrder(rec *recorder, it *item, approvals [][]byte, challenge
 	if err := rec.tx.PutDone(it.id, index); err != nil {
 		return err
 	}
-	if err := r.state.Carry(&it.req, it.result); err != nil {
+	if err := r.state.Carry(&it.req, it.result, rec.now); err != nil {
 		return err
 	}
 	if more != nil {

@@ -10,6 +10,7 @@ import (
 	"coldseal/protocol"
 	"coldseal/protocol/auditlog"
 	"coldseal/protocol/cose"
+	"coldseal/protocol/policy"
 )
 
 // Orders that make something: keys, CA certificates, CRLs.
@@ -37,7 +38,7 @@ func (r *run) createKey(it *item) (*protocol.Refusal, error) {
 }
 
 // signCA makes a CA certificate: intent, signature, result, as with any other.
-func (r *run) signCA(it *item, approvals [][]byte, now int64, record func(func(*recorder) error) error) (*protocol.Refusal, error) {
+func (r *run) signCA(it *item, approvals [][]byte, now int64, record recordOrder) (*protocol.Refusal, error) {
 	c, _ := it.req.SignCA()
 	key := r.state.CAs[c.Key]
 	p, found := r.policy.Profile(it.req.Profile)
@@ -48,6 +49,9 @@ func (r *run) signCA(it *item, approvals [][]byte, now int64, record func(func(*
 	if refusal != nil {
 		return refusal, nil
 	}
+	if refusal := p.CheckKey(key.SPKI); refusal != nil {
+		return refusal, nil
+	}
 	ca := r.cas[it.req.Issuer]
 	var err error
 	if it.req.Issuer == c.Key {
@@ -55,10 +59,53 @@ func (r *run) signCA(it *item, approvals [][]byte, now int64, record func(func(*
 			return nil, fault("make CA "+key.Label, err)
 		}
 	}
+	certificate := issue.Certificate{Subject: names.Subject, AltNames: names.Alt, SPKI: key.SPKI, NotBefore: c.NotBefore, NotAfter: c.NotAfter}
+	return r.certify(it, approvals, now, record, p, ca, certificate, key.Label, func(linted []byte) error {
+		made, err := issue.NewCA(key.Label, linted)
+		if err != nil {
+			return err
+		}
+		return shapeAll(map[shapeKey]*issue.Shape{}, made, r.state.CurrentPolicy(), max(p.CRLShards, 1))
+	})
+}
+
+// crossCertify certifies the key and name of another CA.
+func (r *run) crossCertify(it *item, approvals [][]byte, now int64, record recordOrder) (*protocol.Refusal, error) {
+	c, _ := it.req.CrossCertification()
+	p, found := r.policy.Profile(it.req.Profile)
+	if !found {
+		return protocol.Refuse(protocol.CodeProfileUnknown, "profile", it.req.Profile), nil
+	}
+	other, refusal := r.state.Other(&it.req)
+	if refusal != nil {
+		return refusal, nil
+	}
+	if refusal := p.CheckKey(other.RawSubjectPublicKeyInfo); refusal != nil {
+		return refusal, nil
+	}
+	if end := other.NotAfter.Unix(); c.NotAfter > end || now > end {
+		return protocol.Refuse(protocol.CodeValidityOutside, "reason", "the other CA's own certificate ends before", "limit", protocol.Date(end)), nil
+	}
+	certificate := issue.Certificate{
+		SPKI: other.RawSubjectPublicKeyInfo, NotBefore: c.NotBefore, NotAfter: c.NotAfter,
+		Other: &issue.Other{SubjectRaw: other.RawSubject, SubjectKeyID: other.SubjectKeyId},
+	}
+	return r.certify(it, approvals, now, record, p, r.cas[it.req.Issuer], certificate, crossSubject, func([]byte) error { return nil })
+}
+
+// crossSubject is what the ledger has for the subject of cross-certificates; no CA has it for a label.
+const crossSubject = "(cross)"
+
+// recordOrder is the step in which an order, and more, is recorded.
+type recordOrder = func(more func(*recorder) error) error
+
+// certify makes a certificate by order; its term is as asked for. Usable is asked about what was linted: whether it fits
+// what is to stand on it.
+func (r *run) certify(it *item, approvals [][]byte, now int64, record recordOrder, p *policy.CompiledProfile, ca *issue.CA, certificate issue.Certificate, subject string, usable func(linted []byte) error) (*protocol.Refusal, error) {
 	if !slices.Contains(p.Issuers, ca.Label) {
 		return protocol.Refuse(protocol.CodeProfileUnknown, "profile", it.req.Profile), nil
 	}
-	notBefore, notAfter, refusal := issue.Validity(ca, p.Profile, now, c.NotBefore, c.NotAfter)
+	notBefore, notAfter, refusal := issue.Validity(ca, p.Profile, now, certificate.NotBefore, certificate.NotAfter)
 	if refusal != nil {
 		return refusal, nil
 	}
@@ -66,13 +113,14 @@ func (r *run) signCA(it *item, approvals [][]byte, now int64, record func(func(*
 	if err != nil {
 		return nil, err
 	}
+	certificate.Serial, certificate.NotBefore, certificate.NotAfter = serial, notBefore, notAfter
 	shape, err := issue.NewShape(ca, p.Profile, r.shards(it.req.Issuer))
 	if err != nil {
 		return protocol.Refuse(protocol.CodePolicyInvalid, "reason", err.Error()), nil
 	}
-	tbs, refusal, err := shape.TBS(issue.Certificate{Serial: serial, Subject: names.Subject, AltNames: names.Alt, SPKI: key.SPKI, NotBefore: notBefore, NotAfter: notAfter})
+	tbs, refusal, err := shape.TBS(certificate)
 	if err != nil {
-		return nil, fault("make certificate of CA "+key.Label, err)
+		return nil, fault("make CA certificate "+subject, err)
 	}
 	if refusal != nil {
 		return refusal, nil
@@ -81,11 +129,7 @@ func (r *run) signCA(it *item, approvals [][]byte, now int64, record func(func(*
 	if refusal, err = r.lintOne(r.Lint.Certificates, p.Profile, linted); refusal != nil || err != nil {
 		return refusal, err
 	}
-	made, err := issue.NewCA(key.Label, linted)
-	if err == nil {
-		err = shapeAll(map[shapeKey]*issue.Shape{}, made, r.state.CurrentPolicy(), max(p.CRLShards, 1))
-	}
-	if err != nil {
+	if err := usable(linted); err != nil {
 		return protocol.Refuse(protocol.CodePolicyInvalid, "reason", err.Error()), nil
 	}
 	err = r.step(now, func(rec *recorder) error {
@@ -120,7 +164,7 @@ func (r *run) signCA(it *item, approvals [][]byte, now int64, record func(func(*
 		}
 		return rec.tx.PutCertificate(ca.KeyID, serial, store.Certificate{
 			Status: auditlog.Active, Profile: p.Name, Issued: index, Changed: index, NotBefore: notBefore, NotAfter: notAfter,
-			Key: c.Key, Approved: now, Subject: key.Label,
+			Key: protocol.DigestOf(certificate.SPKI), Approved: now, Subject: subject,
 		})
 	})
 }
@@ -148,7 +192,7 @@ func announce(rec *recorder, body auditlog.IntentsBody) error {
 
 // orderCRL makes a CRL whatever its CA's state. Order and CRL are recorded together, so that an order which is done has
 // its CRL.
-func (r *run) orderCRL(it *item, record func(func(*recorder) error) error) (*protocol.Refusal, error) {
+func (r *run) orderCRL(it *item, record recordOrder) (*protocol.Refusal, error) {
 	c, refusal := it.req.CRLOrder()
 	if refusal != nil {
 		return refusal, nil

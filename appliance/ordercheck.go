@@ -3,6 +3,7 @@ package appliance
 import (
 	"context"
 	"errors"
+	"maps"
 
 	"coldseal/appliance/issue"
 	"coldseal/appliance/lint"
@@ -22,6 +23,7 @@ func (r *run) checkRoster(it *item) (*protocol.Refusal, error) {
 		return nil, err // it was decoded a moment ago
 	}
 	keys := policy.NewIndex(next)
+	maps.Copy(keys, policy.NewIndex(next.Recovery.Roster()))
 	var refusal *protocol.Refusal
 	err = r.ledger.View(func(tx *store.Tx) error {
 		for id, officer := range keys {
@@ -45,7 +47,7 @@ func (r *run) checkParty(it *item) (refusal *protocol.Refusal, err error) {
 	key := protocol.DigestOf(party.Seal)
 	err = r.ledger.View(func(tx *store.Tx) error {
 		_, approves, err := tx.Approver(key)
-		if approves || r.officers[key] != nil {
+		if approves || r.officers[key] != nil || r.holders[key] != nil {
 			refusal = protocol.Refuse(protocol.CodeKeyKnown)
 		}
 		return err

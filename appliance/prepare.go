@@ -125,6 +125,9 @@ func (e *Engine) findProfile(it *item) (refusal *protocol.Refusal) {
 	if it.ca, found = e.cas[it.req.Issuer]; !found {
 		return protocol.Refuse(protocol.CodeIssuerUnknown, "issuer", it.req.Issuer.String())
 	}
+	if e.state.CAs[it.req.Issuer].Revoked {
+		return protocol.Refuse(protocol.CodeCARevoked, "label", it.ca.Label)
+	}
 	if !slices.Contains(it.profile.Issuers, it.ca.Label) {
 		return protocol.Refuse(protocol.CodeProfileUnknown, "profile", it.req.Profile)
 	}

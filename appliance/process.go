@@ -21,6 +21,7 @@ type run struct {
 	cut    *protocol.Refusal // what ended the bundle before its end
 	done   uint64
 	taken  func(id protocol.Digest, receipt []byte) error
+	forced []protocol.Digest // CAs whose CRL an order asked for
 }
 
 // Outcome is what became of a bundle.
@@ -71,7 +72,7 @@ func (e *Engine) process(spool protocol.Spool, sender func(protocol.Digest) (pro
 	if bundle.Sender == nil {
 		_, err := r.sections(unknown)
 		if err == nil && r.took {
-			err = r.finish(nil, nil)
+			err = r.finish(nil)
 		}
 		return Outcome{Refusal: unknown, Items: r.done}, err
 	}
@@ -165,11 +166,11 @@ func (r *run) admits(it *item) {
 }
 
 // finish makes the CRLs that are due, records them, and has stored put away what is to be safe then (step).
-func (r *run) finish(forced []protocol.Digest, stored func() error) error {
+func (r *run) finish(stored func() error) error {
 	var due []*newCRL
 	var err error
 	if r.shut == nil {
-		if due, err = r.signCRLs(forced); err != nil {
+		if due, err = r.signCRLs(r.forced); err != nil {
 			return err
 		}
 	}
@@ -193,8 +194,8 @@ func (r *run) conclude(refusal *protocol.Refusal) (missing []uint64, err error) 
 		return r.store(r.responsePath(r.bundle.Sender.Name, sequence), h)
 	}
 	if refusal == nil {
-		err = r.finish(nil, stored)
-	} else if err = r.finish(nil, nil); err == nil {
+		err = r.finish(stored)
+	} else if err = r.finish(nil); err == nil {
 		err = stored()
 	}
 	return missing, err

@@ -78,6 +78,9 @@ func (e *Engine) open() (err error) {
 	if err := e.burn(intents); err != nil {
 		return err
 	}
+	if err := e.destroyOrdered(); err != nil {
+		return err
+	}
 	return e.keepReserve()
 }
 

@@ -174,18 +174,27 @@ func (r *Request) Revocation() (Revocation, *Refusal) {
 	if refusal != nil {
 		return c, refusal
 	}
-	_, known := reasonNames[c.Reason]
-	switch {
-	case !validSerial(c.Serial):
-		return c, Malformed("request", fmt.Errorf("serial %x is not one", c.Serial))
-	case !known || c.Reason == ReasonCertificateHold:
-		return c, Malformed("request", fmt.Errorf("reason %d cannot be asked for", uint64(c.Reason)))
-	case c.Since < 0 || c.Since > MaxTime:
-		return c, Malformed("request", fmt.Errorf("date %d is not one", c.Since))
-	case r.Kind == KindHold && (c.Reason != 0 || c.Since != 0):
+	if err := checkRevocation(c.Serial, c.Reason, c.Since); err != nil {
+		return c, Malformed("request", err)
+	}
+	if r.Kind == KindHold && (c.Reason != 0 || c.Since != 0) {
 		return c, Malformed("request", errors.New("hold: a reason or date is out of place"))
 	}
 	return c, nil
+}
+
+// checkRevocation checks what revoke and revoke-ca have in common.
+func checkRevocation(serial []byte, reason Reason, since int64) error {
+	_, known := reasonNames[reason]
+	switch {
+	case !validSerial(serial):
+		return fmt.Errorf("serial %x is not one", serial)
+	case !known || reason == ReasonCertificateHold:
+		return fmt.Errorf("reason %d cannot be asked for", uint64(reason))
+	case since < 0 || since > MaxTime:
+		return fmt.Errorf("date %d is not one", since)
+	}
+	return nil
 }
 
 // Release decodes the content of release.
@@ -204,6 +213,47 @@ func (r *Request) Withdrawal() (Withdrawal, *Refusal) {
 		refusal = Malformed("request", errors.New("withdraw: no request is named"))
 	}
 	return c, refusal
+}
+
+// CheckContent tells whether the content has the form that the kind wants.
+func (r *Request) CheckContent() (refusal *Refusal) {
+	switch r.Kind {
+	case KindIssue, KindRenew:
+		_, refusal = r.Issuance()
+	case KindRevoke, KindHold:
+		_, refusal = r.Revocation()
+	case KindRelease:
+		_, refusal = r.Release()
+	case KindWithdraw:
+		_, refusal = r.Withdrawal()
+	case KindCreateKey:
+		_, refusal = r.CreateKey()
+	case KindSignCA:
+		_, refusal = r.SignCA()
+	case KindRoster, KindPolicy:
+		_, refusal = r.Replacement()
+	case KindAgent, KindStation:
+		_, _, refusal = r.Enrolment()
+	case KindSetTime:
+		_, refusal = r.SetTime()
+	case KindCRL:
+		_, refusal = r.CRLOrder()
+	case KindDestroyKey:
+		_, refusal = r.DestroyKey()
+	case KindForeignCA:
+		_, _, refusal = r.ForeignEnrolment()
+	case KindRecovery:
+		_, refusal = r.Recovery()
+	case KindCrossCertify:
+		_, refusal = r.CrossCertification()
+	case KindSuspend:
+		_, refusal = r.Suspension()
+	case KindRevokeCA:
+		_, refusal = r.CARevocation()
+	default:
+		refusal = Malformed("request", fmt.Errorf("content of %s is not known", r.Kind))
+	}
+	return refusal
 }
 
 // content decodes the content of a request, which must be of one of the kinds.

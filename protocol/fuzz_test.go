@@ -60,7 +60,7 @@ func FuzzContent(f *testing.F) {
 				same(t, v, data)
 			}
 		}
-		for kind := protocol.KindIssue; kind <= protocol.KindCRL; kind++ {
+		for kind := protocol.KindIssue; kind <= protocol.KindRevokeCA; kind++ {
 			r := protocol.Request{Kind: kind, Content: data}
 			switch kind {
 			case protocol.KindIssue, protocol.KindRenew:
@@ -95,6 +95,27 @@ func FuzzContent(f *testing.F) {
 				accept(c, refusal)
 			case protocol.KindCRL:
 				c, refusal := r.CRLOrder()
+				accept(c, refusal)
+			case protocol.KindDestroyKey:
+				c, refusal := r.DestroyKey()
+				accept(c, refusal)
+			case protocol.KindForeignCA:
+				c, ca, refusal := r.ForeignEnrolment()
+				accept(c, refusal)
+				if refusal == nil {
+					same(t, ca, c.CA)
+				}
+			case protocol.KindRecovery:
+				c, refusal := r.Recovery()
+				accept(c, refusal)
+			case protocol.KindCrossCertify:
+				c, refusal := r.CrossCertification()
+				accept(c, refusal)
+			case protocol.KindSuspend:
+				c, refusal := r.Suspension()
+				accept(c, refusal)
+			case protocol.KindRevokeCA:
+				c, refusal := r.CARevocation()
 				accept(c, refusal)
 			}
 		}

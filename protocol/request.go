@@ -9,23 +9,28 @@ import (
 // Kind is what a request wishes. Numbers from 16 on are orders: requests about the CA itself.
 type Kind uint64
 
-// The kinds of requests. 24 restore, 25 destroy key, 26 foreign CA, 27 recovery roster and 28 sealed CRL series are
-// reserved (request.md).
+// The kinds of requests. 24 restore and 28 sealed CRL series are reserved (request.md).
 const (
-	KindIssue     Kind = 1
-	KindRenew     Kind = 2
-	KindRevoke    Kind = 3
-	KindHold      Kind = 4
-	KindRelease   Kind = 5
-	KindWithdraw  Kind = 6
-	KindCreateKey Kind = 16
-	KindSignCA    Kind = 17
-	KindRoster    Kind = 18
-	KindPolicy    Kind = 19
-	KindAgent     Kind = 20
-	KindStation   Kind = 21
-	KindSetTime   Kind = 22
-	KindCRL       Kind = 23
+	KindIssue        Kind = 1
+	KindRenew        Kind = 2
+	KindRevoke       Kind = 3
+	KindHold         Kind = 4
+	KindRelease      Kind = 5
+	KindWithdraw     Kind = 6
+	KindCreateKey    Kind = 16
+	KindSignCA       Kind = 17
+	KindRoster       Kind = 18
+	KindPolicy       Kind = 19
+	KindAgent        Kind = 20
+	KindStation      Kind = 21
+	KindSetTime      Kind = 22
+	KindCRL          Kind = 23
+	KindDestroyKey   Kind = 25
+	KindForeignCA    Kind = 26
+	KindRecovery     Kind = 27
+	KindCrossCertify Kind = 29
+	KindSuspend      Kind = 30
+	KindRevokeCA     Kind = 31
 )
 
 // form says which fields of a request its kind has; each is there if and only if the kind has it.
@@ -39,20 +44,26 @@ type form struct {
 }
 
 var kinds = map[Kind]form{
-	KindIssue:     {name: "issue", issuer: true, profile: true, digest: true, body: true, subject: true},
-	KindRenew:     {name: "renew", issuer: true, profile: true, digest: true, body: true, subject: true},
-	KindRevoke:    {name: "revoke", issuer: true, profile: true, body: true, subject: true},
-	KindHold:      {name: "hold", issuer: true, profile: true, body: true, subject: true},
-	KindRelease:   {name: "release", issuer: true, profile: true, body: true, subject: true},
-	KindWithdraw:  {name: "withdraw", body: true},
-	KindCreateKey: {name: "create-key"},
-	KindSignCA:    {name: "sign-ca", issuer: true, profile: true, digest: true},
-	KindRoster:    {name: "roster"},
-	KindPolicy:    {name: "policy"},
-	KindAgent:     {name: "agent"},
-	KindStation:   {name: "station"},
-	KindSetTime:   {name: "set-time"},
-	KindCRL:       {name: "crl", issuer: true},
+	KindIssue:        {name: "issue", issuer: true, profile: true, digest: true, body: true, subject: true},
+	KindRenew:        {name: "renew", issuer: true, profile: true, digest: true, body: true, subject: true},
+	KindRevoke:       {name: "revoke", issuer: true, profile: true, body: true, subject: true},
+	KindHold:         {name: "hold", issuer: true, profile: true, body: true, subject: true},
+	KindRelease:      {name: "release", issuer: true, profile: true, body: true, subject: true},
+	KindWithdraw:     {name: "withdraw", body: true},
+	KindCreateKey:    {name: "create-key"},
+	KindSignCA:       {name: "sign-ca", issuer: true, profile: true, digest: true},
+	KindRoster:       {name: "roster"},
+	KindPolicy:       {name: "policy"},
+	KindAgent:        {name: "agent"},
+	KindStation:      {name: "station"},
+	KindSetTime:      {name: "set-time"},
+	KindCRL:          {name: "crl", issuer: true},
+	KindDestroyKey:   {name: "destroy-key"},
+	KindForeignCA:    {name: "foreign-ca"},
+	KindRecovery:     {name: "recovery"},
+	KindCrossCertify: {name: "cross-certify", issuer: true, profile: true, digest: true},
+	KindSuspend:      {name: "suspend"},
+	KindRevokeCA:     {name: "revoke-ca", issuer: true},
 }
 
 // String is the kind's name in commands, rules and documents.
@@ -76,9 +87,11 @@ func ParseKind(name string) (Kind, bool) {
 // IsOrder tells whether the request is about the CA itself.
 func (k Kind) IsOrder() bool { return k >= KindCreateKey }
 
-// RuledOrders lists the kinds of orders for which a roster says how many officers have to approve them, ascending.
+// RuledOrders lists the kinds of orders for which a roster says how many officers have to approve them, ascending. Of the
+// others, a recovery is for those whom the roster names for that, and an officer suspends nobody but themself.
 func RuledOrders() []Kind {
-	return []Kind{KindCreateKey, KindSignCA, KindRoster, KindPolicy, KindAgent, KindStation, KindSetTime, KindCRL}
+	return []Kind{KindCreateKey, KindSignCA, KindRoster, KindPolicy, KindAgent, KindStation, KindSetTime, KindCRL,
+		KindDestroyKey, KindForeignCA, KindCrossCertify, KindRevokeCA}
 }
 
 // TakesAway tells whether the request needs nobody's leave but its approvers' (law 6).

@@ -27,29 +27,7 @@ func parseAll(data []byte) (protocol.Request, *protocol.Refusal) {
 	if refusal != nil {
 		return r, refusal
 	}
-	switch r.Kind {
-	case protocol.KindIssue, protocol.KindRenew:
-		_, refusal = r.Issuance()
-	case protocol.KindRevoke, protocol.KindHold:
-		_, refusal = r.Revocation()
-	case protocol.KindRelease:
-		_, refusal = r.Release()
-	case protocol.KindWithdraw:
-		_, refusal = r.Withdrawal()
-	case protocol.KindCreateKey:
-		_, refusal = r.CreateKey()
-	case protocol.KindSignCA:
-		_, refusal = r.SignCA()
-	case protocol.KindRoster, protocol.KindPolicy:
-		_, refusal = r.Replacement()
-	case protocol.KindAgent, protocol.KindStation:
-		_, _, refusal = r.Enrolment()
-	case protocol.KindSetTime:
-		_, refusal = r.SetTime()
-	case protocol.KindCRL:
-		_, refusal = r.CRLOrder()
-	}
-	return r, refusal
+	return r, r.CheckContent()
 }
 
 // refuses wants the code, and the words about the reason.
@@ -111,6 +89,7 @@ func TestKinds(t *testing.T) {
 	table := map[string]string{
 		"issue": "ipdbs", "renew": "ipdbs", "revoke": "ipbs", "hold": "ipbs", "release": "ipbs", "withdraw": "b", "create-key": "", "sign-ca": "ipd",
 		"roster": "", "policy": "", "agent": "", "station": "", "set-time": "", "crl": "i",
+		"destroy-key": "", "foreign-ca": "", "recovery": "", "cross-certify": "ipd", "suspend": "", "revoke-ca": "i",
 	}
 	type R = protocol.Request
 	fields := map[string]struct {
@@ -149,7 +128,7 @@ func TestKinds(t *testing.T) {
 			})
 		}
 	}
-	for _, k := range []protocol.Kind{0, 7, 15, 24, 25, 26, 27, 28} {
+	for _, k := range []protocol.Kind{0, 7, 15, 24, 28, 32} {
 		if got := k.String(); got != fmt.Sprintf("kind-%d", k) {
 			t.Errorf("kind %d is %q", k, got)
 		}

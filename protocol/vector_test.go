@@ -96,6 +96,12 @@ var requestVectors = []struct {
 	{"station", "change the record of a station", protocol.Enrolment{}},
 	{"set-time", "set the clock", protocol.SetTime{}},
 	{"crl", "a CRL now", protocol.CRLOrder{}},
+	{"destroy-key", "a key is to be destroyed", protocol.DestroyKey{}},
+	{"foreign-ca", "a CA that is not ours, by which people are known", protocol.ForeignEnrolment{}},
+	{"recovery", "announce the roster of request-roster", protocol.Recovery{}},
+	{"cross-certify", "certify another CA", protocol.CrossCertification{}},
+	{"suspend", "an officer suspends themself", protocol.Suspension{}},
+	{"revoke-ca", "revoke a CA's certificate", protocol.CARevocation{}},
 }
 
 // load reads a vector from testdata.

@@ -150,6 +150,15 @@ func (w *world) makeRequests() {
 	w.request("station", protocol.KindStation, protocol.Enrolment{Replaces: protocol.DigestOf([]byte("record before")), Party: w.station}, nil)
 	w.request("set-time", protocol.KindSetTime, protocol.SetTime{Time: now + 60}, nil)
 	w.request("crl", protocol.KindCRL, protocol.CRLOrder{Replaces: protocol.DigestOf([]byte("CRL before"))}, order(true))
+	w.request("destroy-key", protocol.KindDestroyKey, protocol.DestroyKey{Key: publicKey(w.t, "new-ca").ID()}, nil)
+	w.request("foreign-ca", protocol.KindForeignCA, protocol.ForeignEnrolment{
+		CA: marshal(w.t, protocol.ForeignCA{Version: 1, Name: "ministry", Certificate: w.state.CAs[0]}),
+	}, nil)
+	w.request("recovery", protocol.KindRecovery, protocol.Recovery{Replaces: protocol.DigestOf(w.state.Roster), New: possession}, nil)
+	w.request("cross-certify", protocol.KindCrossCertify, protocol.CrossCertification{Certificate: w.state.CAs[0], NotAfter: now + 365*day - 1},
+		func(r *protocol.Request) { r.Issuer, r.Profile, r.ProfileDigest = w.ca, "cross", profile })
+	w.request("suspend", protocol.KindSuspend, protocol.Suspension{Replaces: protocol.DigestOf(w.state.Roster), Person: "it:FTTCRL84C52H501V"}, nil)
+	w.request("revoke-ca", protocol.KindRevokeCA, protocol.CARevocation{Serial: w.serial, Reason: protocol.ReasonCACompromise, Since: now - day}, order(true))
 }
 
 // approve makes an approval of named requests, made with the key of the same name.

@@ -50,9 +50,9 @@ func (s *Shape) fill(shards uint64) error {
 		return errors.New("the CRL is in shards, the URL does not say which")
 	case ca.self != (p.Use == policy.UseRoot):
 		return errors.New("roots sign themselves, and nothing else is signed by itself")
-	case p.Use == policy.UseIssuing && ca.PathLen == 0:
+	case p.Use.IsCA() && !ca.self && ca.PathLen == 0:
 		return errors.New("the CA may not have CAs below it")
-	case p.Use == policy.UseIssuing && ca.PathLen > 0 && (pathLen < 0 || pathLen >= int64(ca.PathLen)):
+	case p.Use.IsCA() && !ca.self && ca.PathLen > 0 && (pathLen < 0 || pathLen >= int64(ca.PathLen)):
 		return fmt.Errorf("its path length is not below the CA's, %d", ca.PathLen)
 	case p.Use.IsCA() != slices.Contains(p.KeyUsage, "keyCertSign"), p.Use.IsCA() != slices.Contains(p.KeyUsage, "cRLSign"):
 		return errors.New("keyCertSign and cRLSign are for CAs, which have both")
@@ -143,6 +143,13 @@ type Certificate struct {
 	NotBefore int64                  // unix seconds
 	NotAfter  int64                  // unix seconds, inclusive
 	Scope     protocol.ApproverScope // of approver certificates; zero in others
+	Other     *Other                 // of cross-certificates, instead of the subject; nil in others
+}
+
+// Other is a CA that has its name and its key identifier already (RFC 5280 section 4.2.1.2).
+type Other struct {
+	SubjectRaw   []byte // Name, DER, not empty
+	SubjectKeyID []byte
 }
 
 // TBS makes the bytes to be signed (RFC 5280 section 4.1). A refusal is about values that the request gave; an error is
@@ -206,7 +213,11 @@ func (s *Shape) tbs(c *Certificate) ([]byte, error) {
 			var times [34]byte
 			b.AddBytes(appendTime(appendTime(times[:0], c.NotBefore), c.NotAfter))
 		})
-		addName(b, c.Subject)
+		if c.Other != nil {
+			b.AddBytes(c.Other.SubjectRaw)
+		} else {
+			addName(b, c.Subject)
+		}
 		b.AddBytes(c.SPKI)
 		b.AddASN1(tag.Tag(0xa3), func(b *cryptobyte.Builder) {
 			b.AddASN1(tag.SEQUENCE, func(b *cryptobyte.Builder) { s.addExtensions(b, c, k, scope) })
@@ -217,7 +228,11 @@ func (s *Shape) tbs(c *Certificate) ([]byte, error) {
 
 func (s *Shape) addExtensions(b *cryptobyte.Builder, c *Certificate, k key, scope []byte) {
 	b.AddBytes(s.first)
-	addExtension(b, oidSubjectKeyID, false, func(b *cryptobyte.Builder) { b.AddASN1OctetString(k.id[:]) })
+	id := k.id[:]
+	if c.Other != nil {
+		id = c.Other.SubjectKeyID
+	}
+	addExtension(b, oidSubjectKeyID, false, func(b *cryptobyte.Builder) { b.AddASN1OctetString(id) })
 	b.AddBytes(s.second[k.kind])
 	if len(c.AltNames) > 0 {
 		// Critical if it is all the subject there is (RFC 5280 section 4.2.1.6).
@@ -236,7 +251,11 @@ func (s *Shape) check(c *Certificate) error {
 		return errors.New("the serial is not a positive number of at most 20 octets")
 	case c.NotBefore < 0 || c.NotAfter < c.NotBefore || c.NotAfter > maxTime || c.NotBefore < ca.NotBefore || c.NotAfter > ca.NotAfter:
 		return fmt.Errorf("validity %d to %d is not in order or not within that of the CA, %d to %d", c.NotBefore, c.NotAfter, ca.NotBefore, ca.NotAfter)
-	case len(c.Subject) == 0 && (len(c.AltNames) == 0 || p.Use.IsCA()):
+	case (c.Other != nil) != (p.Use == policy.UseCross):
+		return errors.New("cross-certificates, and no others, have the name of another CA")
+	case c.Other != nil && (len(c.Subject) != 0 || len(c.Other.SubjectRaw) <= 2 || len(c.Other.SubjectKeyID) == 0 || len(c.Other.SubjectKeyID) > 64):
+		return errors.New("the other CA has no name or no key identifier, or a second name")
+	case c.Other == nil && len(c.Subject) == 0 && (len(c.AltNames) == 0 || p.Use.IsCA()):
 		return &valueError{"subject", "is empty"}
 	case p.Use != policy.UseApprover && (c.Scope.Person != "" || len(c.Scope.Scopes) != 0):
 		return errors.New("only approver certificates have a scope")

@@ -135,12 +135,14 @@ func (a *auditor) intent(r *replay, e *entry, in auditlog.Intent, opened []given
 // decide counts and tells what a request comes to.
 func (a *auditor) decide(q *question, in auditlog.Intent, n *announced) {
 	e, kind := q.entry, q.req.Kind
-	if signed := kind == protocol.KindIssue || kind == protocol.KindRenew || kind == protocol.KindSignCA; signed == in.TBS.IsZero() || in.Issuer != q.req.Issuer {
+	if signed := kind == protocol.KindIssue || kind == protocol.KindRenew || kind == protocol.KindSignCA || kind == protocol.KindCrossCertify; signed == in.TBS.IsZero() || in.Issuer != q.req.Issuer {
 		a.find(e, "request %s to %s is announced as something else", q.id, kind)
 		return
 	}
 	if kind.IsOrder() { // the replay decides it again, and that it is for this appliance
-		a.profile(q.req.Profile).byOrder++
+		if q.req.Profile != "" {
+			a.profile(q.req.Profile).byOrder++
+		}
 		return
 	}
 	count := a.kind(kind)

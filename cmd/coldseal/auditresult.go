@@ -168,6 +168,7 @@ func (a *auditor) announcement(e *entry, like func(announced) bool) (n announced
 		n, found = a.changing[result.ID]
 	}
 	switch {
+	case found && n.req.Kind.IsOrder(): // the replay counts it
 	case found && refused:
 		a.kind(n.req.Kind).refused++
 	case found:

@@ -144,36 +144,7 @@ func (b *bundleCheck) item(section protocol.Section, data []byte) *protocol.Refu
 		return protocol.Malformed("item", fmt.Errorf("%s in section %d", r.Kind, section))
 	}
 	b.counts[protocol.Count{Kind: r.Kind, Profile: r.Profile, Body: r.Body}]++
-	return decodeContent(&r)
-}
-
-// decodeContent tells whether the content of a request has the form that its kind wants.
-func decodeContent(r *protocol.Request) (refusal *protocol.Refusal) {
-	switch r.Kind {
-	case protocol.KindIssue, protocol.KindRenew:
-		_, refusal = r.Issuance()
-	case protocol.KindRevoke, protocol.KindHold:
-		_, refusal = r.Revocation()
-	case protocol.KindRelease:
-		_, refusal = r.Release()
-	case protocol.KindWithdraw:
-		_, refusal = r.Withdrawal()
-	case protocol.KindCreateKey:
-		_, refusal = r.CreateKey()
-	case protocol.KindSignCA:
-		_, refusal = r.SignCA()
-	case protocol.KindRoster, protocol.KindPolicy:
-		_, refusal = r.Replacement()
-	case protocol.KindAgent, protocol.KindStation:
-		_, _, refusal = r.Enrolment()
-	case protocol.KindSetTime:
-		_, refusal = r.SetTime()
-	case protocol.KindCRL:
-		_, refusal = r.CRLOrder()
-	default:
-		refusal = protocol.Malformed("request", fmt.Errorf("%s is not known here", r.Kind))
-	}
-	return refusal
+	return r.CheckContent()
 }
 
 func (b *bundleCheck) manifest() []protocol.Count {

@@ -50,7 +50,7 @@ func ParseIntents(body []byte) (IntentsBody, error) {
 // StatusAfter is the status that a request to revoke, hold or release leaves its certificate in; None for other kinds.
 func StatusAfter(kind protocol.Kind) Status {
 	switch kind {
-	case protocol.KindRevoke:
+	case protocol.KindRevoke, protocol.KindRevokeCA:
 		return Revoked
 	case protocol.KindHold:
 		return Held

@@ -23,9 +23,15 @@ type OrderBody struct {
 type CA struct {
 	Label       string
 	SPKI        []byte
-	Profile     string // of the certificate
-	Certificate []byte // DER
+	Profile     string          // of the certificate
+	Certificate []byte          // DER
+	Issuer      protocol.Digest // of the certificate: id of the key that signed it
+	Revoked     bool            // the certificate was; nothing more is issued under it, its CRLs go on
+	Destroyed   bool            // the key is gone
 }
+
+// Signs tells whether the CA may sign: it has a certificate, and its key.
+func (c *CA) Signs() bool { return c.Certificate != nil && !c.Destroyed }
 
 // State is what the orders of a log fold to. The appliance decides an order by it, and start-up and auditors decide all
 // of them again.
@@ -35,7 +41,10 @@ type State struct {
 	Policy    []byte
 	Parties   map[string][]byte // name → record
 	CAs       map[protocol.Digest]CA
-	Clock     int64 // time of the last leaf, or what set-time ordered since
+	Crosses   []Cross           // certificates of other CAs that stand, oldest first
+	Foreign   map[string][]byte // name → record of a foreign CA
+	Announced Announcement      // of a recovery, zero if there is none
+	Clock     int64             // time of the last leaf, or what set-time ordered since
 
 	roster *policy.Roster
 	policy *policy.Policy
@@ -50,7 +59,7 @@ func NewState(genesis []byte, typed protocol.Digest) (*State, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &State{Appliance: typed, Parties: map[string][]byte{}, CAs: map[protocol.Digest]CA{}, Clock: g.Created}
+	s := &State{Appliance: typed, Parties: map[string][]byte{}, CAs: map[protocol.Digest]CA{}, Foreign: map[string][]byte{}, Clock: g.Created}
 	if err := s.setPolicy(g.Policy); err != nil {
 		return nil, err
 	}
@@ -121,7 +130,7 @@ func (s *State) Authorize(request []byte, approvals [][]byte, challenge []byte, 
 		return req, protocol.Refuse(protocol.CodeRequestEarly, "created", protocol.Date(req.Created))
 	}
 	// The quorum comes first: proving a policy takes a while, and only officers may ask for it.
-	if refusal := s.quorum(s.roster, &req, request, approvals, challenge, now); refusal != nil {
+	if refusal := s.decide(&req, request, approvals, challenge, now); refusal != nil {
 		return req, refusal
 	}
 	next, refusal := s.check(&req)
@@ -227,7 +236,7 @@ func (s *State) check(req *protocol.Request) (*policy.Roster, *protocol.Refusal)
 		if refusal != nil {
 			return nil, refusal
 		}
-		if _, _, exists := s.ByLabel(c.Label); exists {
+		if _, _, exists := s.ByLabel(c.Label); exists { // of a destroyed key, too: addresses have it
 			return nil, protocol.Refuse(protocol.CodeKeyExists, "label", c.Label)
 		}
 		if len(s.CAs) >= protocol.MaxCAs { // a response would have no room for their certificates
@@ -239,11 +248,25 @@ func (s *State) check(req *protocol.Request) (*policy.Roster, *protocol.Refusal)
 		if _, refusal := req.CRLOrder(); refusal != nil {
 			return nil, refusal
 		}
-		if ca, found := s.CAs[req.Issuer]; !found || ca.Certificate == nil {
+		if ca := s.CAs[req.Issuer]; !ca.Signs() {
 			return nil, protocol.Refuse(protocol.CodeIssuerUnknown, "issuer", req.Issuer.String())
 		}
 	case protocol.KindSetTime:
 		_, refusal := req.SetTime()
+		return nil, refusal
+	case protocol.KindDestroyKey:
+		return nil, s.checkDestroyKey(req)
+	case protocol.KindCrossCertify:
+		_, refusal := s.checkCross(req)
+		return nil, refusal
+	case protocol.KindRevokeCA:
+		return nil, s.checkRevokeCA(req)
+	case protocol.KindForeignCA:
+		return nil, s.checkForeignCA(req)
+	case protocol.KindRecovery:
+		return nil, s.checkRecovery(req)
+	case protocol.KindSuspend:
+		_, refusal := s.suspended(req)
 		return nil, refusal
 	}
 	return nil, nil
@@ -265,11 +288,12 @@ func (s *State) checkRoster(req *protocol.Request) (*policy.Roster, *protocol.Re
 		return nil, refusal
 	}
 	digest := protocol.DigestOf(c.New)
-	for _, officer := range next.Officers {
-		for _, spki := range officer.Keys {
-			id := protocol.DigestOf(spki)
-			if _, _, known := Officer(s.roster, id); !known && !possessed(c.Possession, spki, digest) {
-				return nil, protocol.Refuse(protocol.CodeRosterInvalid, "reason", "nobody proved to hold the new key of "+officer.Person)
+	for _, change := range [][2]*policy.Roster{{s.roster, next}, {s.roster.Recovery.Roster(), next.Recovery.Roster()}} {
+		for _, officer := range change[1].Officers {
+			for _, spki := range officer.Keys {
+				if _, _, known := Officer(change[0], protocol.DigestOf(spki)); !known && !possessed(c.Possession, spki, digest) {
+					return nil, protocol.Refuse(protocol.CodeRosterInvalid, "reason", "nobody proved to hold the new key of "+officer.Person)
+				}
 			}
 		}
 	}
@@ -295,23 +319,26 @@ func (s *State) checkSignCA(req *protocol.Request) *protocol.Refusal {
 		return refusal
 	}
 	key, found := s.CAs[c.Key]
-	if !found {
+	if !found || key.Destroyed {
 		return protocol.Refuse(protocol.CodeKeyUnknown, "key", c.Key.String())
 	}
 	if key.Certificate != nil {
 		return protocol.Refuse(protocol.CodeSuperseded, "reason", "the key "+key.Label+" has a certificate")
 	}
-	issuer, found := s.CAs[req.Issuer]
-	self := req.Issuer == c.Key
-	if !found || !self && issuer.Certificate == nil {
+	issuer, self := s.CAs[req.Issuer], req.Issuer == c.Key
+	if !self && (!issuer.Signs() || issuer.Revoked) {
 		return protocol.Refuse(protocol.CodeIssuerUnknown, "issuer", req.Issuer.String())
 	}
-	p, found := s.policy.Profile(req.Profile)
-	wanted := policy.UseIssuing
 	if self {
-		wanted = policy.UseRoot
+		return s.checkProfile(req, policy.UseRoot)
 	}
-	if !found || p.Use != wanted {
+	return s.checkProfile(req, policy.UseIssuing)
+}
+
+// checkProfile asks that an order names a profile of that use as it stands.
+func (s *State) checkProfile(req *protocol.Request, use policy.Use) *protocol.Refusal {
+	p, found := s.policy.Profile(req.Profile)
+	if !found || p.Use != use {
 		return protocol.Refuse(protocol.CodeProfileUnknown, "profile", req.Profile)
 	}
 	digest, err := p.Digest()
@@ -328,8 +355,8 @@ func problem(code protocol.Code, problems []policy.Problem) *protocol.Refusal {
 	return protocol.Refuse(code, "reason", problems[0].Where+": "+problems[0].Words)
 }
 
-// Carry changes the state as an authorized order and its result say.
-func (s *State) Carry(req *protocol.Request, result protocol.Result) error {
+// Carry changes the state as an authorized order and its result say, at the time of its leaf.
+func (s *State) Carry(req *protocol.Request, result protocol.Result, now int64) error {
 	if result.Outcome == protocol.OutcomeRefused {
 		return errors.New("carry out order: it was refused")
 	}
@@ -339,6 +366,7 @@ func (s *State) Carry(req *protocol.Request, result protocol.Result) error {
 		if refusal != nil {
 			return refused(refusal)
 		}
+		s.Announced = Announcement{}
 		return s.setRoster(c.New)
 	case protocol.KindPolicy:
 		c, refusal := req.Replacement()
@@ -367,7 +395,7 @@ func (s *State) Carry(req *protocol.Request, result protocol.Result) error {
 		if err := verifyCA(result.Certificate, ca.SPKI, issuer.SPKI); err != nil {
 			return fmt.Errorf("carry out order: certificate of %s: %w", ca.Label, err)
 		}
-		ca.Certificate, ca.Profile = result.Certificate, req.Profile
+		ca.Certificate, ca.Profile, ca.Issuer = result.Certificate, req.Profile, req.Issuer
 		s.CAs[c.Key] = ca
 	case protocol.KindSetTime:
 		c, refusal := req.SetTime()
@@ -375,6 +403,8 @@ func (s *State) Carry(req *protocol.Request, result protocol.Result) error {
 			return refused(refusal)
 		}
 		s.Clock = c.Time
+	default:
+		return s.carryStanding(req, result, now)
 	}
 	return nil
 }
@@ -429,5 +459,5 @@ func (s *State) Apply(leaf Leaf, body []byte) error {
 		return fmt.Errorf("order %s: the result is of another request", protocol.ID(o.Request))
 	}
 	s.Clock = max(s.Clock, leaf.Time)
-	return s.Carry(&req, result)
+	return s.Carry(&req, result, leaf.Time)
 }

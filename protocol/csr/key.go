@@ -23,6 +23,19 @@ const (
 	oidEd25519 = "\x2b\x65\x70"                         // 1.3.101.112, RFC 8410 section 3
 )
 
+// CheckKey judges a SubjectPublicKeyInfo, DER, that stands in no request, and names its type. The error is always an
+// *Error.
+func CheckKey(spki []byte) (keyType string, err error) {
+	if !x690.WellFormed(spki) {
+		return "", refuse(Form, "not DER")
+	}
+	var r Request
+	if err := r.parseKey(cryptobyte.String(spki)); err != nil {
+		return "", err
+	}
+	return r.KeyType, nil
+}
+
 // parseKey reads SubjectPublicKeyInfo and refuses keys of other kinds and keys without strength.
 func (r *Request) parseKey(element cryptobyte.String) *Error {
 	var algorithm, oid cryptobyte.String

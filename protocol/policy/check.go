@@ -94,7 +94,7 @@ func (p *Policy) checkProfile(c *CompiledProfile, r *report) {
 
 // checkSubject asks that the subject can stand in a certificate, whatever the values.
 func (c *CompiledProfile) checkSubject(where string, r *report) {
-	if len(c.Subject) == 0 {
+	if len(c.Subject) == 0 && c.Use != UseCross {
 		r.add(3, where+", subject", "give at least a CN", "is empty")
 	}
 	seen := map[string]bool{}
@@ -229,7 +229,7 @@ func (p *Policy) checkTerms(r *report) {
 	}
 	for _, q := range p.Profiles {
 		limit, ca := issuing, "issuing CA"
-		if q.Use == UseIssuing || limit == 0 {
+		if q.Use == UseIssuing || q.Use == UseCross || limit == 0 {
 			limit, ca = root, "root"
 		}
 		if q.Use != UseRoot && limit != 0 && q.MaxDays+q.AheadDays > limit {

@@ -31,11 +31,28 @@ func on(name string, change func(*Profile)) func(*Policy, *Roster) {
 	}
 }
 
+// onCross changes a profile for certificates over other CAs.
+func onCross(change func(*Profile)) func(*Policy, *Roster) {
+	return func(p *Policy, _ *Roster) {
+		q := Profile{Name: "cross", Use: UseCross, Issuers: []string{"root"}, Keys: []string{"P-256"}, Days: 365, MaxDays: 365,
+			KeyUsage: []string{"cRLSign", "keyCertSign"}, PathLen: 2, CRLURL: "http://pki.example/{ca}.crl", Lint: []string{"rfc5280"}}
+		change(&q)
+		p.Profiles = append(p.Profiles, q)
+		slices.SortFunc(p.Profiles, func(a, b Profile) int { return strings.Compare(a.Name, b.Name) })
+	}
+}
+
 func onRoster(change func(*Roster)) func(*Policy, *Roster) {
 	return func(_ *Policy, o *Roster) { change(o) }
 }
 
 func laws(t *testing.T) []law {
+	onRecovery := func(change func(*Recovery)) func(*Policy, *Roster) {
+		return onRoster(func(o *Roster) {
+			o.Recovery = recovery(t)
+			change(o.Recovery)
+		})
+	}
 	pc, server, servant, maker, issuing, root := "it-workstation", "it-server", "gr-public-servant", "approver", "issuing-ca", "root"
 	fifty := make([]string, MaxList+1)
 	for i := range fifty {
@@ -64,7 +81,11 @@ func laws(t *testing.T) []law {
 
 		// form of a profile
 		{"name of a profile", "profile Root", "the name is not one", on(root, func(q *Profile) { q.Name = "Root" }), nil},
-		{"use", "profile root, use", "8 is not known", on(root, func(q *Profile) { q.Use = 8 }), nil},
+		{"use", "profile root, use", "9 is not known", on(root, func(q *Profile) { q.Use = 9 }), nil},
+		{"cross with a name", "profile cross, subject", "the other CA has its name already", onCross(func(q *Profile) { q.Subject = []Attribute{{Type: "CN", Value: "x"}} }), onCross(func(*Profile) {})},
+		{"cross without a CRL", "profile cross, crl_url", "nobody could find out", onCross(func(q *Profile) { q.CRLURL = "" }), nil},
+		{"cross with CRLs", "profile cross", "are for CAs of ours", onCross(func(q *Profile) { q.CRLDays = 30 }), nil},
+		{"cross that outlives the root", "profile cross, max_days", "longer than any root lives", onCross(func(q *Profile) { q.MaxDays = 9000 }), nil},
 		{"order of a list", "profile root, keys", "entry 2 stands twice", on(root, func(q *Profile) { q.Keys = []string{"P-256", "P-256"} }), nil},
 		{"length of a list", "profile it-workstation, lint_ignore", "has 65 entries", on(pc, func(q *Profile) { q.LintIgnore = fifty }), on(pc, func(q *Profile) { q.LintIgnore = fifty[1:] })},
 		{"statement", "profile it-workstation, approve", "statement 3 is not known", on(pc, func(q *Profile) { q.Approve.Statements = []protocol.Statement{3} }), nil},
@@ -261,7 +282,7 @@ func laws(t *testing.T) []law {
 		{"no key", "roster, officer it:CMPGUO66A30A326C", "has 0 keys", onRoster(func(o *Roster) { o.Officers[0].Keys = nil }), nil},
 		{"approver as a role", "roster, officer it:CMPGUO66A30A326C, roles", "is for holders of approver certificates", onRoster(func(o *Roster) { o.Officers[0].Roles = []string{"approver", "security-officer"} }),
 			onRoster(func(o *Roster) { o.Officers[0].Roles = []string{"approvers", "security-officer"} })},
-		{"no rule for an order", "roster, orders of kind crl", "there is no rule", onRoster(func(o *Roster) { o.Orders = o.Orders[:7] }), nil},
+		{"no rule for an order", "roster, orders of kind crl", "there is no rule", onRoster(func(o *Roster) { o.Orders = slices.Delete(o.Orders, 7, 8) }), nil},
 		{"all are needed", "roster, orders of kind policy", "needs 3 persons of role security-officer, 3 are there", onRoster(func(o *Roster) { o.Orders[3].Persons = 3 }), nil},
 		{"one is suspended", "roster, orders of kind policy", "needs 2 persons of role security-officer, 2 are there", onRoster(func(o *Roster) { o.Officers[0].Suspended = true }),
 			func(p *Policy, o *Roster) {
@@ -279,6 +300,20 @@ func laws(t *testing.T) []law {
 				on(pc, func(q *Profile) { q.TakeAway.Roles = []string{"approver", "ra"} })(p, o)
 				o.Officers[0].Roles = []string{"ra", "security-officer"}
 			}},
+		{"recovery that is easier", "roster, recovery", "1 person could replace a roster that 2 persons change", onRecovery(func(c *Recovery) { c.Persons = 1 }), onRecovery(func(*Recovery) {})},
+		{"recovery that can lose nobody", "roster, recovery", "needs 3 persons, 3 are there", onRecovery(func(c *Recovery) { c.Persons = 3 }), nil},
+		{"recovery at once", "roster, recovery", "2 persons and 0 days is not possible", onRecovery(func(c *Recovery) { c.Days = 0 }), onRecovery(func(c *Recovery) { c.Days = 1 })},
+		{"order of holders", "roster, recovery, gr:000123454", "stands twice or out of order", onRecovery(func(c *Recovery) { slices.Reverse(c.Holders) }), nil},
+		{"holder without a key", "roster, recovery, gr:000123454", "has 0 keys", onRecovery(func(c *Recovery) { c.Holders[0].Keys = nil }), nil},
+		{"holder with an officer's key", "roster, recovery, gr:000123454", "key 1 is also that of it:CMPGUO66A30A326C", onRoster(func(o *Roster) {
+			o.Recovery = recovery(t)
+			o.Recovery.Holders[0].Keys = o.Officers[0].Keys
+		}), nil},
+		{"too many holders", "roster, recovery", "there are 65", onRecovery(func(c *Recovery) {
+			for len(c.Holders) < 65 {
+				c.Holders = append(c.Holders, c.Holders[2])
+			}
+		}), nil},
 		{"all are needed for a profile", "profile approver, approve", "needs 2 persons for *, 2 of the officers may", onRoster(func(o *Roster) { o.Officers[0].Scopes[0].Body = "it" }),
 			func(p *Policy, o *Roster) {
 				for i := range p.Profiles {

@@ -148,14 +148,23 @@ func (c *CompiledProfile) checkCA(where string, r *report) {
 	if c.Days > c.MaxDays {
 		r.add(0, where+", days", "raise max_days or lower days", "the usual term of %d days is longer than the longest, %d", c.Days, c.MaxDays)
 	}
+	if c.Use == UseCross && len(c.Subject)+len(c.Fields) > 0 {
+		r.add(3, where+", subject", "leave subject and fields out", "the other CA has its name already")
+	}
 	if c.Use == UseIssuing && c.PathLen != 1 {
 		r.add(4, where+", path_length", "set path_length: 0", "an issuing CA has no CA below it")
 	}
 	if c.Use == UseRoot && c.PathLen == 1 {
 		r.add(0, where+", path_length", "set path_length: 1, or leave it out", "no issuing CA could stand below the root")
 	}
-	if c.Use == UseIssuing && c.CRLURL == "" {
+	if c.Use != UseRoot && c.CRLURL == "" {
 		r.add(0, where+", crl_url", "give one", "nobody could find out that the CA was revoked")
+	}
+	if c.Use == UseCross {
+		if c.CRLShards != 0 || c.CRLDays != 0 {
+			r.add(0, where, "leave them out", "crl_shards and crl_days are for CAs of ours")
+		}
+		return
 	}
 	if c.CRLShards != 1 {
 		r.add(0, where+", crl_shards", "set crl_shards: 1", "a CRL has one shard for now, not %d", c.CRLShards)

@@ -24,6 +24,18 @@ func (c *CompiledProfile) CheckCSR(der []byte) (*csr.Request, *protocol.Refusal)
 	return r, nil
 }
 
+// CheckKey asks whether the profile takes a key that no CSR proves, such as that of another CA.
+func (c *CompiledProfile) CheckKey(spki []byte) *protocol.Refusal {
+	keyType, err := csr.CheckKey(spki)
+	if err != nil {
+		return c.refuseCSR(err)
+	}
+	if !slices.Contains(c.Keys, keyType) {
+		return c.refuseKeyType(keyType)
+	}
+	return nil
+}
+
 func (c *CompiledProfile) refuseCSR(err error) *protocol.Refusal {
 	var bad *csr.Error
 	if errors.As(err, &bad) && bad.Reason == csr.KeyType {

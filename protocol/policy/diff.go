@@ -120,7 +120,29 @@ func DiffRoster(old, new *Roster) []string {
 			d.word("role", a.Role, b.Role)
 		}
 	}
+	d.recovery(old.Recovery, new.Recovery)
 	return d.lines
+}
+
+func (d *differ) recovery(a, b *Recovery) {
+	d.what = "recovery"
+	switch {
+	case a == nil && b == nil:
+		return
+	case a == nil:
+		d.lines = append(d.lines, fmt.Sprintf("%s: possible from now on, by %s after %s", d.what, people(b.Persons), days(b.Days)))
+		a = &Recovery{Persons: b.Persons, Days: b.Days}
+	case b == nil:
+		d.lines = append(d.lines, d.what+": not possible any more")
+		return
+	}
+	d.persons(a.Persons, b.Persons, "")
+	d.word("waits", days(a.Days), days(b.Days))
+	d.set("holders", each(a.Holders, holderText), each(b.Holders, holderText))
+}
+
+func holderText(h Holder) string {
+	return fmt.Sprintf("%s (%s), keys %s", h.Person, h.Name, joined(each(h.Keys, keyText)))
 }
 
 func (r *Roster) officer(person string) *Officer {

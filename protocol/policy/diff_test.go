@@ -49,7 +49,7 @@ func TestDiffInWords(t *testing.T) {
 	n.Officers[1].Scopes = []protocol.Scope{{Profile: "it-workstation", Body: "it/058091"}}
 	n.Officers[2].Person = "it:Z"
 	n.Orders[0].Persons, n.Orders[1].Role = 1, "ra"
-	n.Orders = n.Orders[:7]
+	n.Orders = slices.Delete(n.Orders, 7, 8)
 	lines := slices.Concat(Diff(a, b), DiffRoster(o, n), DiffRoster(n, o))
 	got := strings.Join(lines, "\n") + "\n"
 	if *update {
@@ -63,6 +63,12 @@ func TestDiffInWords(t *testing.T) {
 	}
 	if got != string(want) {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	if lines := DiffRoster(threeOfficers(t), withRecovery(t)); len(lines) != 2 || lines[0] != "recovery: possible from now on, by 2 persons after 30 days" {
+		t.Errorf("a recovery that is new: %q", lines)
+	}
+	if lines := DiffRoster(withRecovery(t), threeOfficers(t)); len(lines) != 1 || lines[0] != "recovery: not possible any more" {
+		t.Errorf("a recovery that is gone: %q", lines)
 	}
 	if lines := Diff(a, a); len(lines) > 0 {
 		t.Errorf("a policy differs from itself: %q", lines)
@@ -91,13 +97,29 @@ func TestDiffSaysEverything(t *testing.T) {
 		}
 	}
 	for i, done := 0, false; !done; i++ {
-		a, b := threeOfficers(t), threeOfficers(t)
+		a, b := withRecovery(t), withRecovery(t)
 		left := i
 		path := alter(reflect.ValueOf(b).Elem(), &left)
 		if done = path == ""; !done && len(DiffRoster(a, b)) == 0 {
 			t.Errorf("roster%s changed and nothing was said", path)
 		}
 	}
+}
+
+// withRecovery is a roster of three, whose roster others may replace.
+func withRecovery(t testing.TB) *Roster {
+	o := threeOfficers(t)
+	o.Recovery = recovery(t)
+	return o
+}
+
+// recovery is a recovery by three persons who are none of three officers.
+func recovery(t testing.TB) *Recovery {
+	c := &Recovery{Persons: 2, Days: 30}
+	for _, person := range []string{"gr:000123454", "it:FTTCRL84C52H501V", "it:RSSCRL70A41H501X"} {
+		c.Holders = append(c.Holders, Holder{person, "Holder", [][]byte{spki(t, "recovery "+person)}})
+	}
+	return c
 }
 
 func mustProfile(p *Policy, name string) *Profile {
@@ -117,6 +139,8 @@ func alter(v reflect.Value, left *int) string {
 			}
 		}
 		return ""
+	case reflect.Pointer:
+		return alter(v.Elem(), left)
 	case reflect.Slice:
 		if v.Type().Elem().Kind() != reflect.Uint8 {
 			for i := range v.Len() {

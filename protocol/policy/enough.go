@@ -32,6 +32,7 @@ func (o *Roster) check(r *report) {
 			r.add(0, where, "add officers, or ask for fewer", "needs %s of role %s, %d are there: the loss of one would stop it for ever", people(order.Persons), order.Role, has)
 		}
 	}
+	o.Recovery.check(o, r)
 }
 
 func (o *Roster) count(counts func(*Officer) bool) uint64 {

@@ -3,6 +3,7 @@ package policy
 import (
 	"cmp"
 	"fmt"
+	"slices"
 
 	"coldseal/protocol"
 	"coldseal/protocol/cose"
@@ -112,7 +113,7 @@ func (p *Profile) checkForm(r *report) {
 	if !protocol.ValidName(p.Name) {
 		r.add(0, where, "use small letters, digits and hyphens, at most 32", "the name is not one")
 	}
-	if p.Use < UseMachine || p.Use > UseRoot {
+	if p.Use < UseMachine || p.Use > UseCross {
 		r.add(0, where+", use", "use "+joined(uses()), "%d is not known", uint64(p.Use))
 	}
 	ordered(r, where+", issuers", p.Issuers)
@@ -186,25 +187,7 @@ func (o *Roster) checkForm(r *report) {
 		if i > 0 && o.Officers[i-1].Person >= f.Person {
 			r.add(0, where, "compile the roster again", "stands twice or out of order")
 		}
-		if !protocol.ValidPerson(f.Person) {
-			r.add(0, where, "write a scheme, a colon and a value, such as it:FTTCRL84C52H501V", "is not a person's identifier")
-		}
-		if reason := cmp.Or(badCharacter(f.Name), badSpaces(f.Name)); reason != "" || len(f.Name) > protocol.MaxText {
-			r.add(0, where+", name", "write the name as it is shown, at most 256 bytes", "%q %s", f.Name, cmp.Or(reason, "is too long"))
-		}
-		var keys []string
-		for j, spki := range f.Keys {
-			keys = append(keys, string(spki))
-			if _, err := cose.ParseKey(spki); err != nil {
-				r.add(0, where, "use a key on P-256 or P-384, or Ed25519", "key %d can't verify approvals: %v", j+1, err)
-			}
-			id := protocol.DigestOf(spki)
-			if holder, known := holders[id]; known && holder != f.Person {
-				r.add(1, where, "make a key for each officer", "key %d is also that of %s", j+1, holder)
-			}
-			holders[id] = f.Person
-		}
-		ordered(r, where+", keys", keys)
+		checkHolder(r, where, f.Person, Holder{f.Person, f.Name, f.Keys}, holders)
 		ordered(r, where+", roles", f.Roles)
 		var scopes []string
 		for _, s := range f.Scopes {
@@ -219,8 +202,8 @@ func (o *Roster) checkForm(r *report) {
 	for _, order := range o.Orders {
 		kinds = append(kinds, order.Kind)
 		where := "roster, orders of kind " + order.Kind.String()
-		if _, known := protocol.ParseKind(order.Kind.String()); !known || !order.Kind.IsOrder() {
-			r.add(0, where, "leave it out", "is not a kind of order")
+		if !slices.Contains(protocol.RuledOrders(), order.Kind) {
+			r.add(0, where, "leave it out", "is not a kind of order that has a rule")
 		}
 		if order.Persons < 1 || order.Persons > protocol.MaxGroupApprovals {
 			r.add(0, where, "ask for fewer persons, and for at least one", "%d persons is not possible", order.Persons)
@@ -230,6 +213,31 @@ func (o *Roster) checkForm(r *report) {
 		}
 	}
 	ordered(r, "roster, orders", kinds)
+	o.Recovery.checkForm(r, holders)
+}
+
+// checkHolder asks of a person with keys that they are one, and that no other has the keys; owner is what holders
+// remembers a key by.
+func checkHolder(r *report, where, owner string, h Holder, holders map[protocol.Digest]string) {
+	if !protocol.ValidPerson(h.Person) {
+		r.add(0, where, "write a scheme, a colon and a value, such as it:FTTCRL84C52H501V", "is not a person's identifier")
+	}
+	if reason := cmp.Or(badCharacter(h.Name), badSpaces(h.Name)); reason != "" || len(h.Name) > protocol.MaxText {
+		r.add(0, where+", name", "write the name as it is shown, at most 256 bytes", "%q %s", h.Name, cmp.Or(reason, "is too long"))
+	}
+	var keys []string
+	for i, spki := range h.Keys {
+		keys = append(keys, string(spki))
+		if _, err := cose.ParseKey(spki); err != nil {
+			r.add(0, where, "use a key on P-256 or P-384, or Ed25519", "key %d can't verify approvals: %v", i+1, err)
+		}
+		id := protocol.DigestOf(spki)
+		if holder, known := holders[id]; known && holder != owner {
+			r.add(1, where, "make a key for each officer", "key %d is also that of %s", i+1, holder)
+		}
+		holders[id] = owner
+	}
+	ordered(r, where+", keys", keys)
 }
 
 // ordered asks that a list is strictly ascending, so that one policy has one encoding, and not too long.

@@ -32,12 +32,13 @@ const (
 	UseApprover Use = 3 // a person's certificate with a scope: its key approves requests and does nothing else
 	UseStation  Use = 4
 	UseOCSP     Use = 5
-	UseIssuing  Use = 6 // CA certificates are made by sign-ca only
+	UseIssuing  Use = 6 // CA certificates are made by order only
 	UseRoot     Use = 7
+	UseCross    Use = 8 // certificates over keys and names of other CAs
 )
 
 // IsCA tells whether certificates of this use are CA certificates.
-func (u Use) IsCA() bool { return u == UseIssuing || u == UseRoot }
+func (u Use) IsCA() bool { return u == UseIssuing || u == UseRoot || u == UseCross }
 
 // IsPerson tells whether the request's subject is a person (protocol.ValidPerson).
 func (u Use) IsPerson() bool { return u == UsePerson || u == UseApprover }
@@ -127,7 +128,23 @@ type Renewal struct {
 type Roster struct {
 	Version  uint64      `cbor:"1,keyasint"`
 	Officers []Officer   `cbor:"2,keyasint"` // strictly ascending by person
-	Orders   []OrderRule `cbor:"3,keyasint"` // strictly ascending by kind; every kind of order has one
+	Orders   []OrderRule `cbor:"3,keyasint"` // strictly ascending by kind; every kind of protocol.RuledOrders has one
+	Recovery *Recovery   `cbor:"4,keyasint,omitempty"`
+}
+
+// Recovery is who may replace a roster whose officers are lost, and nothing else, after so many days in which everybody
+// could read of it in the log.
+type Recovery struct {
+	Holders []Holder `cbor:"1,keyasint"` // strictly ascending by person
+	Persons uint64   `cbor:"2,keyasint"`
+	Days    int64    `cbor:"3,keyasint"`
+}
+
+// Holder is a person with recovery keys.
+type Holder struct {
+	Person string   `cbor:"1,keyasint"`
+	Name   string   `cbor:"2,keyasint"` // for eyes only
+	Keys   [][]byte `cbor:"3,keyasint"` // SubjectPublicKeyInfo; ascending
 }
 
 // Officer is a person with approval keys.

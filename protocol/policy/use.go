@@ -6,7 +6,7 @@ import (
 )
 
 func uses() []string {
-	return []string{"machine", "person", "approver", "station", "ocsp", "issuing", "root"}
+	return []string{"machine", "person", "approver", "station", "ocsp", "issuing", "root", "cross"}
 }
 
 // String is the use's name in policies.

@@ -208,6 +208,7 @@ func (d *document) roster(o *Roster, root ast.Node) {
 				o.Officers = append(o.Officers, d.officer(e))
 			}
 		},
+		"recovery": func(n ast.Node) { o.Recovery = d.recovery(n) },
 		"orders!": func(n ast.Node) {
 			var others *OrderRule
 			for _, e := range d.entries(n) {
@@ -243,16 +244,39 @@ func (d *document) roster(o *Roster, root ast.Node) {
 func (d *document) officer(e entry) Officer {
 	f := Officer{Person: e.key}
 	d.keys(e.token, e.value, map[string]func(ast.Node){
-		"name!": func(n ast.Node) { f.Name = d.text(n) },
-		"keys!": func(n ast.Node) {
-			d.list(n, func(n ast.Node) { f.Keys = append(f.Keys, d.key(n)) })
-			slices.SortFunc(f.Keys, bytes.Compare)
-		},
+		"name!":     func(n ast.Node) { f.Name = d.text(n) },
+		"keys!":     func(n ast.Node) { f.Keys = d.publicKeys(n) },
 		"roles!":    func(n ast.Node) { f.Roles = d.set(n) },
 		"scopes!":   func(n ast.Node) { f.Scopes = d.scopes(n) },
 		"suspended": func(n ast.Node) { f.Suspended = d.yes(n) },
 	})
 	return f
+}
+
+func (d *document) recovery(n ast.Node) *Recovery {
+	c := &Recovery{}
+	d.keys(place(n), n, map[string]func(ast.Node){
+		"persons!": func(n ast.Node) { c.Persons = uint64(d.number(n)) },
+		"days!":    func(n ast.Node) { c.Days = d.number(n) },
+		"holders!": func(n ast.Node) {
+			for _, e := range d.entries(n) {
+				h := Holder{Person: e.key}
+				d.keys(e.token, e.value, map[string]func(ast.Node){
+					"name!": func(n ast.Node) { h.Name = d.text(n) },
+					"keys!": func(n ast.Node) { h.Keys = d.publicKeys(n) },
+				})
+				c.Holders = append(c.Holders, h)
+			}
+		},
+	})
+	slices.SortFunc(c.Holders, func(a, b Holder) int { return strings.Compare(a.Person, b.Person) })
+	return c
+}
+
+func (d *document) publicKeys(n ast.Node) (keys [][]byte) {
+	d.list(n, func(n ast.Node) { keys = append(keys, d.key(n)) })
+	slices.SortFunc(keys, bytes.Compare)
+	return keys
 }
 
 // key reads a SubjectPublicKeyInfo: PEM, or base64 alone. That it is a key is asked by Check.

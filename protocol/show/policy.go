@@ -117,20 +117,40 @@ func Roster(raw []byte) (Sheet, error) {
 		}
 		officer.list("roles", o.Roles)
 		officer.list("scopes", each(o.Scopes, scope))
-		var keys []Sheet
-		for _, spki := range o.Keys {
-			key, err := PublicKey(spki)
-			if err != nil {
-				return nil, err
-			}
-			keys = append(keys, key[1:])
+		if err := officer.keys(o.Keys); err != nil {
+			return nil, err
 		}
-		officer.items("keys", keys)
 		officers = append(officers, officer)
 	}
 	s.items("officers", officers)
 	s.list("orders", each(r.Orders, func(o policy.OrderRule) string {
 		return fmt.Sprintf("%s: %s of role %s", o.Kind, count(int(o.Persons), "person"), o.Role)
 	}))
+	if c := r.Recovery; c != nil {
+		rows := Sheet{{Name: "needs", Value: fmt.Sprintf("%s, %s after the announcement", count(int(c.Persons), "person"), count(int(c.Days), "day"))}}
+		var holders []Sheet
+		for _, h := range c.Holders {
+			holder := Sheet{{Name: "person", Value: h.Person}, {Name: "name", Value: h.Name}}
+			if err := holder.keys(h.Keys); err != nil {
+				return nil, err
+			}
+			holders = append(holders, holder)
+		}
+		rows.items("holders", holders)
+		s.below("recovery", nil, rows)
+	}
 	return s, nil
+}
+
+func (s *Sheet) keys(spkis [][]byte) error {
+	var keys []Sheet
+	for _, spki := range spkis {
+		key, err := PublicKey(spki)
+		if err != nil {
+			return err
+		}
+		keys = append(keys, key[1:])
+	}
+	s.items("keys", keys)
+	return nil
 }

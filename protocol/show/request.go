@@ -95,7 +95,7 @@ func contentOf(r *protocol.Request) (Sheet, error) {
 		}
 		return s, refused(refusal)
 	}
-	return nil, fmt.Errorf("kind %s is not known", r.Kind)
+	return standing(r)
 }
 
 func issuance(c *protocol.Issuance) Sheet {

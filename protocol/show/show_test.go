@@ -120,6 +120,7 @@ func TestOtherKinds(t *testing.T) {
 	rosterRaw := must[[]byte](t)(policy.EncodeRoster(roster))
 	proof := must[[]byte](t)(protocol.SignID(edKey(1), protocol.ContextPossession, protocol.DigestOf(rosterRaw)))
 	strange := must[[]byte](t)(protocol.SignID(edKey(99), protocol.ContextPossession, protocol.DigestOf(rosterRaw)))
+	caCertificate := must[[]byte](t)(os.ReadFile("../../appliance/issue/testdata/root-P-256.cer"))
 	var all strings.Builder
 	for _, test := range []struct {
 		kind    protocol.Kind
@@ -137,6 +138,12 @@ func TestOtherKinds(t *testing.T) {
 		{protocol.KindStation, protocol.Enrolment{Party: marshal(t, protocol.Party{Version: 1, Name: "desk-1", Role: protocol.RoleStation, Seal: spki(t, edKey(5)), Bodies: []string{"gr"}, Retired: true})}},
 		{protocol.KindSetTime, protocol.SetTime{Time: 1800000000}},
 		{protocol.KindCRL, protocol.CRLOrder{Replaces: digest(6)}},
+		{protocol.KindDestroyKey, protocol.DestroyKey{Key: digest(2)}},
+		{protocol.KindForeignCA, protocol.ForeignEnrolment{Replaces: digest(8), CA: marshal(t, protocol.ForeignCA{Version: 1, Name: "ministry", Certificate: caCertificate, Retired: true})}},
+		{protocol.KindRecovery, protocol.Recovery{Replaces: digest(7), New: digest(9)}},
+		{protocol.KindCrossCertify, protocol.CrossCertification{Certificate: caCertificate, NotAfter: 1900000000}},
+		{protocol.KindSuspend, protocol.Suspension{Replaces: digest(7), Person: "it:FTTCRL84C52H501V"}},
+		{protocol.KindRevokeCA, protocol.CARevocation{Serial: []byte{0x4f}, Reason: protocol.ReasonCACompromise, Since: 1799900000}},
 	} {
 		r := request(test.kind)
 		if test.kind.IsOrder() || test.kind == protocol.KindWithdraw {
@@ -148,7 +155,10 @@ func TestOtherKinds(t *testing.T) {
 		if test.kind == protocol.KindSignCA {
 			r.Issuer, r.Profile, r.ProfileDigest = digest(2), "root", digest(5)
 		}
-		if test.kind == protocol.KindCRL {
+		if test.kind == protocol.KindCrossCertify {
+			r.Issuer, r.Profile, r.ProfileDigest = digest(2), "cross", digest(5)
+		}
+		if test.kind == protocol.KindCRL || test.kind == protocol.KindRevokeCA {
 			r.Issuer = digest(2)
 		}
 		r.Content = marshal(t, test.content)

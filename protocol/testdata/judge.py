@@ -146,7 +146,9 @@ def sequence(data):
 KINDS = {"issue": (1, 1, 1, 1, 1, 1), "renew": (2, 1, 1, 1, 1, 1), "revoke": (3, 1, 1, 0, 1, 1), "hold": (4, 1, 1, 0, 1, 1),
          "release": (5, 1, 1, 0, 1, 1), "withdraw": (6, 0, 0, 0, 1, 0), "create-key": (16, 0, 0, 0, 0, 0), "sign-ca": (17, 1, 1, 1, 0, 0),
          "roster": (18, 0, 0, 0, 0, 0), "policy": (19, 0, 0, 0, 0, 0), "agent": (20, 0, 0, 0, 0, 0), "station": (21, 0, 0, 0, 0, 0),
-         "set-time": (22, 0, 0, 0, 0, 0), "crl": (23, 1, 0, 0, 0, 0)}
+         "set-time": (22, 0, 0, 0, 0, 0), "crl": (23, 1, 0, 0, 0, 0),
+         "destroy-key": (25, 0, 0, 0, 0, 0), "foreign-ca": (26, 0, 0, 0, 0, 0), "recovery": (27, 0, 0, 0, 0, 0),
+         "cross-certify": (29, 1, 1, 1, 0, 0), "suspend": (30, 0, 0, 0, 0, 0), "revoke-ca": (31, 1, 0, 0, 0, 0)}
 NUMBERS = {k[0]: k for k in KINDS.values()}
 TERM = {"fields": (2, dict, lambda f: len(f) <= 32 and all(is_name(k) and is_text(v) for k, v in f.items()), None),
         "not_before": (3, int, is_time, None), "not_after": (4, int, is_time, None)}
@@ -209,6 +211,11 @@ def enrolment(r, c):
     check(party(c["party"])["role"] == {20: 1, 21: 2}[r["kind"]], "role")
 
 
+def foreign(data):
+    ca = fields(decode(data), version=VERSION, name=(2, str, is_name), certificate=(3, bytes, None), retired=(4, bool, None, None))
+    x509.load_der_x509_certificate(ca["certificate"])
+
+
 CONTENTS = {
     1: issuance, 2: issuance, 3: revocation, 4: revocation, 18: replacement, 19: replacement, 20: enrolment, 21: enrolment,
     5: lambda r, c: fields(c, serial=(1, bytes, is_serial), hold=(2, int, lambda n: n > 0)),
@@ -217,6 +224,12 @@ CONTENTS = {
     17: lambda r, c: fields(c, key=(1, *digest), **TERM),
     22: lambda r, c: fields(c, time=(1, int, is_time)),
     23: lambda r, c: fields(c, replaces=(1, *digest, None)),
+    25: lambda r, c: fields(c, key=(1, *digest)),
+    26: lambda r, c: foreign(fields(c, replaces=(1, *digest, None), ca=(2, bytes, None))["ca"]),
+    27: lambda r, c: fields(c, replaces=(1, *digest), new=(2, *digest)),
+    29: lambda r, c: x509.load_der_x509_certificate(fields(c, certificate=(1, bytes, None), not_before=(2, int, is_time, None), not_after=(3, int, is_time, None))["certificate"]),
+    30: lambda r, c: fields(c, replaces=(1, *digest), person=(2, str, is_text)),
+    31: lambda r, c: fields(c, serial=(1, bytes, is_serial), reason=(2, int, lambda n: n in (1, 2, 3, 4, 5, 9), None), since=(3, int, is_time, None)),
 }
 
 
