@@ -348,23 +348,31 @@ type answer struct {
 // answer opens a response on the stick; number 0 is the notice.
 func (h *hostile) answer(number uint64, v visit) answer {
 	h.t.Helper()
+	a := answer{visit: v, t: h.t}
+	a.header, a.plain = h.each(number, func(r protocol.Result) { a.results = append(a.results, r) })
+	return a
+}
+
+// each goes through the answers of a response on the stick.
+func (h *hostile) each(number uint64, f func(protocol.Result)) (header protocol.ResponseHeader, plain []byte) {
+	h.t.Helper()
 	place, err := media.Name{Kind: media.Response, Appliance: media.Tag(h.id), Agent: h.name, Sequence: number}.Path()
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	a := answer{visit: v, t: h.t, plain: h.decrypt(h.t, h.path("stick", place))}
+	plain = h.decrypt(h.t, h.path("stick", place))
 	seal, err := h.genesis.SealKey()
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	r, refusal, err := protocol.OpenResponse(bytes.NewReader(a.plain), h.id, seal, h.name)
+	r, refusal, err := protocol.OpenResponse(bytes.NewReader(plain), h.id, seal, h.name)
 	if refusal != nil || err != nil {
 		h.t.Fatalf("open response: %v, %v", refusal, err)
 	}
-	for a.header = r.Header; ; {
+	for {
 		part, data, err := r.Next()
 		if err == io.EOF {
-			return a
+			return r.Header, plain
 		}
 		if err != nil {
 			h.t.Fatal(err)
@@ -376,7 +384,7 @@ func (h *hostile) answer(number uint64, v visit) answer {
 		if err != nil {
 			h.t.Fatal(err)
 		}
-		a.results = append(a.results, result)
+		f(result)
 	}
 }
 
