@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"coldseal/appliance/hsm"
 	"coldseal/appliance/signer"
 	"coldseal/appliance/softkey"
 )
@@ -78,8 +79,15 @@ func (p place) open(string) (signer.Place, signer.Anchor, error) {
 	if err != nil {
 		return signer.Place{}, nil, err
 	}
-	clear(pin)
-	return signer.Place{}, nil, signer.NewTrouble(signer.NotBuilt, p.Locator, "no "+p.Scheme())
+	defer clear(pin)
+	var device signer.Device
+	switch p.Scheme() {
+	case signer.PKCS11:
+		device, err = hsm.Open(p.Locator, pin)
+	default:
+		err = signer.NewTrouble(signer.NotBuilt, p.Locator, "no "+p.Scheme())
+	}
+	return signer.Place{Locator: p.Locator, Device: device}, nil, err
 }
 
 // readPIN reads the PIN to the end of its descriptor; one line ending is not part of it.
