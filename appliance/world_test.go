@@ -28,8 +28,9 @@ import (
 var bin string
 
 func TestMain(m *testing.M) {
-	if filepath.Base(os.Args[0]) == countingSigner {
-		if err := runCountingSigner(); err != nil {
+	signers := map[string]func() error{countingSigner: runCountingSigner, overseer: runOverseer}
+	if run, isSigner := signers[filepath.Base(os.Args[0])]; isSigner {
+		if err := run(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -53,12 +54,14 @@ func TestMain(m *testing.M) {
 			panic(fmt.Sprintf("build %s: %v\n%s", name, err, out))
 		}
 	}
-	self, err := os.Executable()
-	if err == nil {
-		err = os.Symlink(self, filepath.Join(dir, countingSigner))
-	}
-	if err != nil {
-		panic(err)
+	for name := range signers {
+		self, err := os.Executable()
+		if err == nil {
+			err = os.Symlink(self, filepath.Join(dir, name))
+		}
+		if err != nil {
+			panic(err)
+		}
 	}
 	code := m.Run()
 	if err := os.RemoveAll(dir); err != nil {
@@ -92,6 +95,7 @@ type world struct {
 	patience     time.Duration           // with workers; zero is the usual one
 	secret       string                  // file that opens the keys
 	counted      string                  // file in which the counting signer writes; empty is the real signer
+	overseen     bool                    // the overseer is the signer
 	leaves       map[uint64][]byte       // all that responses brought
 	roots        map[int64]auditlog.Hash // of the trees that responses brought
 }
@@ -211,6 +215,9 @@ func (w *world) workers() (err error) {
 	program := "coldseal-signer"
 	if w.counted != "" {
 		program, args = countingSigner, append(args, "--count", w.counted)
+	}
+	if w.overseen {
+		program = overseer
 	}
 	if w.config.Signer, err = signer.Start(ctx, filepath.Join(bin, program), args, signer.Options{Timeout: w.patience}); err != nil {
 		return err

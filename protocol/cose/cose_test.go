@@ -111,6 +111,40 @@ func TestVerifyRefusesHighS(t *testing.T) {
 	}
 }
 
+// The algorithm is the key's. A message that names another one is refused, though the key did sign it in that way.
+func TestAlgorithmIsTheKeys(t *testing.T) {
+	signer := keys(t)["P-256"]
+	key, err := NewKey(signer.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	claimed := key
+	claimed.algorithm = ES384
+	protected, err := Marshal(protectedHeader{claimed.algorithm, key.id[:]})
+	if err != nil {
+		t.Fatal(err)
+	}
+	signed, err := Marshal(toBeSigned{Context: "Signature1", Protected: protected, External: []byte("c"), Payload: []byte("p")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	signature, err := claimed.sign(signer, signed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := Marshal(sign1{Protected: protected, Payload: []byte("p"), Signature: signature})
+	if err != nil {
+		t.Fatal(err)
+	}
+	message := append([]byte{tagSign1}, body...)
+	if payload, err := Verify(message, "c", claimed); err != nil || string(payload) != "p" {
+		t.Fatalf("the message is no good one: %v", err)
+	}
+	if _, err := Verify(message, "c", key); !errors.Is(err, ErrSignature) {
+		t.Errorf("another algorithm accepted: %v", err)
+	}
+}
+
 func TestNewKeyRefuses(t *testing.T) {
 	p521, err := ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
 	if err != nil {
