@@ -92,14 +92,17 @@ func (r *run) space(tx *store.Tx, size int64) (*protocol.Refusal, error) {
 	if err != nil {
 		return nil, err
 	}
-	if need := 6*size + int64(m.Size-known)*protocol.MaxLeaf + SpoolReserve; free < need {
+	if need := needs(size) + int64(m.Size-known)*protocol.MaxLeaf; free < need {
 		return noSpace(free, need), nil
 	}
 	return nil, nil
 }
 
+func needs(size int64) int64 { return 6*size + SpoolReserve }
+
 func noSpace(free, need int64) *protocol.Refusal {
-	return protocol.Refuse(protocol.CodeNoSpace, "free", fmt.Sprintf("%d MiB", max(0, free)>>20), "need", fmt.Sprintf("%d MiB", need>>20))
+	const unit = 1 << 20
+	return protocol.Refuse(protocol.CodeNoSpace, "free", fmt.Sprintf("%d MiB", max(0, free)/unit), "need", fmt.Sprintf("%d MiB", (need+unit-1)/unit))
 }
 
 // begin uses the bundle's number, once and for all.

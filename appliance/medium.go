@@ -66,13 +66,13 @@ func (e *Engine) Medium(m *media.Medium, fresh func(name string) bool) ([]Visit,
 }
 
 func (e *Engine) visit(m *media.Medium, path string) (Outcome, error) {
-	spooled, whole, refusal, err := e.take(m, path)
+	spooled, size, refusal, err := e.take(m, path)
 	if err != nil || refusal != nil {
 		return Outcome{Refusal: refusal}, err
 	}
 	defer spooled.Close() // a private copy without a name
 	var wrote error
-	out, err := e.processSpooled(spooled, whole, func(id protocol.Digest, receipt []byte) error {
+	out, err := e.processSpooled(spooled, size, func(id protocol.Digest, receipt []byte) error {
 		if wrote == nil {
 			wrote = e.clear(m, id.String()+".receipt", receipt)
 		}
@@ -94,17 +94,16 @@ func (e *Engine) visit(m *media.Medium, path string) (Outcome, error) {
 const headBytes = SpoolReserve / 8
 
 // take spools a bundle and opens its encryption, or refuses a file that is not for this appliance, damaged or too large.
-// With too little room for all of it, only its beginning is taken, in which is what takes away; whole tells whether that
-// is all.
-func (e *Engine) take(m *media.Medium, path string) (plain *media.File, whole bool, refusal *protocol.Refusal, err error) {
+// With too little room for all of it, only its beginning is taken, in which is what takes away; size is that of all.
+func (e *Engine) take(m *media.Medium, path string) (plain *media.File, size int64, refusal *protocol.Refusal, err error) {
 	public, err := protocol.ReceiverKey(e.genesis.Receiver)
 	if err != nil {
-		return nil, false, nil, fault("receiver key", err)
+		return nil, 0, nil, fault("receiver key", err)
 	}
 	key := receiverKey{e.Signer, e.receiver, public}
-	whole = true
-	if plain, err = e.takeAll(m, path, key); errors.Is(err, media.ErrSpace) {
-		plain, whole, err = e.takeHead(m, path, key)
+	plain, size, err = e.takeAll(m, path, key)
+	if errors.Is(err, media.ErrSpace) {
+		plain, size, err = e.takeHead(m, path, key)
 	}
 	switch {
 	case errors.Is(err, media.ErrTooLarge):
@@ -112,29 +111,33 @@ func (e *Engine) take(m *media.Medium, path string) (plain *media.File, whole bo
 	case errors.Is(err, media.ErrSealed), errors.Is(err, media.ErrReceiver):
 		refusal = protocol.Refuse(protocol.CodeBadSeal, "reason", err.Error())
 	case errors.Is(err, media.ErrKey):
-		return nil, false, nil, e.stop(fault("open bundle", err))
+		return nil, 0, nil, e.stop(fault("open bundle", err))
 	default:
-		return plain, whole, nil, err
+		return plain, size, nil, err
 	}
-	return nil, false, refusal, nil
+	return nil, 0, refusal, nil
 }
 
-func (e *Engine) takeAll(m *media.Medium, path string, key media.Key) (*media.File, error) {
+func (e *Engine) takeAll(m *media.Medium, path string, key media.Key) (*media.File, int64, error) {
 	sealed, err := e.spool.Take(m, path, media.MaxBundleBytes)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	defer sealed.Close()
-	return e.spool.Decrypt(context.Background(), sealed, key)
+	plain, err := e.spool.Decrypt(context.Background(), sealed, key)
+	if err != nil {
+		return nil, 0, err
+	}
+	return plain, plain.Size(), nil
 }
 
-func (e *Engine) takeHead(m *media.Medium, path string, key media.Key) (*media.File, bool, error) {
+func (e *Engine) takeHead(m *media.Medium, path string, key media.Key) (*media.File, int64, error) {
 	if err := e.spendReserve(); err != nil {
-		return nil, false, e.stop(err)
+		return nil, 0, e.stop(err)
 	}
 	spool, err := newSpool(e.Dir, 0)
 	if err != nil {
-		return nil, false, err
+		return nil, 0, err
 	}
 	return spool.TakeHead(context.Background(), m, path, media.MaxBundleBytes, headBytes, key)
 }

@@ -37,22 +37,22 @@ type Outcome struct {
 // Process opens a spooled bundle, carries out what is approved in it and stores the response. Receipts are handed out
 // as soon as what they say is durable. An error is a fault: nothing more is done until the engine is opened again.
 func (e *Engine) Process(spool protocol.Spool, receipt func(id protocol.Digest, receipt []byte) error) (Outcome, error) {
-	return e.processSpooled(spool, true, receipt)
+	return e.processSpooled(spool, spool.Size(), receipt)
 }
 
-// processSpooled processes a bundle, or the beginning of one that there was no room for. The seal of a part can't be
-// verified, and need not be: what takes away is done for any sender. The bundle is answered when it comes again.
-func (e *Engine) processSpooled(spool protocol.Spool, whole bool, receipt func(id protocol.Digest, receipt []byte) error) (out Outcome, err error) {
+// processSpooled processes a bundle of a size, or the beginning of it where there was no room for more. The seal of a part
+// can't be verified, and need not be: what takes away is done for any sender. The bundle is answered when it comes again.
+func (e *Engine) processSpooled(spool protocol.Spool, size int64, receipt func(id protocol.Digest, receipt []byte) error) (out Outcome, err error) {
 	if e.broken != nil {
 		return Outcome{}, e.broken
 	}
-	if whole {
+	if size == spool.Size() {
 		out, err = e.process(spool, e.sender, protocol.Refuse(protocol.CodeUnknownSender), receipt)
 	} else {
 		var room int64
 		if room, err = e.room(); err == nil {
 			nobody := func(protocol.Digest) (protocol.Party, bool) { return protocol.Party{}, false }
-			out, err = e.process(spool, nobody, noSpace(room, 2*spool.Size()+SpoolReserve), receipt)
+			out, err = e.process(spool, nobody, noSpace(room, needs(size)), receipt)
 		}
 	}
 	return out, e.stop(err)

@@ -41,7 +41,10 @@ func run(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "fire-")
 	if err == nil {
 		defer os.RemoveAll(dir)
-		err = build(dir)
+		home.dir, home.libexec = dir, os.Getenv(apartVariable)
+	}
+	if err == nil && home.libexec == "" {
+		err = build()
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "fire:", err)
@@ -53,8 +56,8 @@ func run(m *testing.M) int {
 
 // build makes the programs, and the folder in which the appliance finds its workers: there the tap stands for the
 // signer.
-func build(dir string) error {
-	home.dir, home.libexec = dir, filepath.Join(dir, "libexec")
+func build() error {
+	home.libexec = filepath.Join(home.dir, "libexec")
 	real := filepath.Join(home.libexec, realDir)
 	if err := os.MkdirAll(real, 0o755); err != nil {
 		return err

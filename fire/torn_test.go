@@ -109,7 +109,7 @@ func (w *world) state(t *testing.T, dir string) string {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if info.Mode().IsRegular() {
+			if info.Mode().IsRegular() && info.Name() != "reserve" { // which is large and holds nothing
 				fmt.Fprintf(sum, "%s %x\n", name, sha256.Sum256(readAll(t, name)))
 			}
 		}

@@ -22,13 +22,13 @@ func TestTakeHead(t *testing.T) {
 	put(t, dir, "file", string(data))
 	size := int64(len(plaintext))
 	for _, keep := range []int64{0, 1, 65536, size - 1, size, size + 1} {
-		f, whole, err := spool.TakeHead(t.Context(), m, "file", MaxBundleBytes, keep, key)
+		f, all, err := spool.TakeHead(t.Context(), m, "file", MaxBundleBytes, keep, key)
 		if err != nil {
 			t.Fatalf("%d bytes: %v", keep, err)
 		}
 		want := plaintext[:min(keep, size)]
-		if got, err := io.ReadAll(f.Reader()); err != nil || !bytes.Equal(got, want) || f.Size() != int64(len(want)) || whole != (keep >= size) {
-			t.Errorf("%d bytes: kept %d, whole %v, %v", keep, len(got), whole, err)
+		if got, err := io.ReadAll(f.Reader()); err != nil || !bytes.Equal(got, want) || f.Size() != int64(len(want)) || all != size {
+			t.Errorf("%d bytes: kept %d of %d, %v", keep, len(got), all, err)
 		}
 		if err := f.Close(); err != nil {
 			t.Error(err)

@@ -113,30 +113,28 @@ func (s *Spool) Decrypt(ctx context.Context, sealed *File, key Key) (*File, erro
 }
 
 // TakeHead is Take and Decrypt in one pass, for a disk without room for the file twice: what comes from the medium is
-// decrypted as it is read, and at most keep bytes from the beginning of the plaintext are kept. whole tells whether that
-// is all of it. Like Decrypt it returns only after the last byte was authenticated. Errors are those of both.
-func (s *Spool) TakeHead(ctx context.Context, m *Medium, name string, limit, keep int64, key Key) (head *File, whole bool, err error) {
-	f, size, err := m.open(name, limit)
+// decrypted as it is read, and at most keep bytes from the beginning of the plaintext are kept; size is how many there are
+// in all. Like Decrypt it returns only after the last byte was authenticated. Errors are those of both.
+func (s *Spool) TakeHead(ctx context.Context, m *Medium, name string, limit, keep int64, key Key) (head *File, size int64, err error) {
+	f, announced, err := m.open(name, limit)
 	if err != nil {
-		return nil, false, err
+		return nil, 0, err
 	}
 	defer f.Close()
-	plaintext, err := decrypt(ctx, io.LimitReader(mediumReader{f, name}, size), key)
+	plaintext, err := decrypt(ctx, io.LimitReader(mediumReader{f, name}, announced), key)
 	if err != nil {
-		return nil, false, err
+		return nil, 0, err
 	}
 	head, err = s.Write(keep, func(w io.Writer) error {
-		if _, err := io.CopyN(w, plaintext, keep); err == io.EOF {
-			whole = true
-			return nil
-		} else if err != nil {
+		kept, err := io.Copy(w, io.LimitReader(plaintext, keep))
+		if err != nil {
 			return err
 		}
-		n, err := io.Copy(io.Discard, plaintext)
-		whole = n == 0
+		dropped, err := io.Copy(io.Discard, plaintext)
+		size = kept + dropped
 		return err
 	})
-	return head, whole, err
+	return head, size, err
 }
 
 // mediumReader tells a medium that fails from what is wrong with its bytes.
