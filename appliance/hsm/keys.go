@@ -6,6 +6,7 @@ import (
 	"crypto"
 	"crypto/x509"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -64,66 +65,80 @@ func (t *Token) objects(session pkcs11.SessionHandle) ([]object, error) {
 	}
 	all := make([]object, 0, len(handles))
 	for _, handle := range handles {
-		o, found, err := t.object(session, handle)
+		o, err := t.object(session, handle)
 		if err != nil {
 			return nil, err
 		}
-		if found {
-			all = append(all, o)
-		}
+		all = append(all, o)
 	}
 	return all, nil
 }
 
-// object reads one object. One of a vendor's own class may not say anything about itself.
-func (t *Token) object(session pkcs11.SessionHandle, handle pkcs11.ObjectHandle) (o object, found bool, err error) {
-	o.handle = handle
-	class := t.attribute(session, handle, pkcs11.CKA_CLASS)
-	if len(class) == 0 {
-		return o, false, nil
-	}
-	o.class = number(class)
-	o.id, o.label = t.attribute(session, handle, pkcs11.CKA_ID), t.attribute(session, handle, pkcs11.CKA_LABEL)
-	switch o.class {
-	case pkcs11.CKO_PUBLIC_KEY:
-		o.spki = t.spki(session, handle)
-	case pkcs11.CKO_PRIVATE_KEY:
-		sensitive, extractable := t.attribute(session, handle, pkcs11.CKA_SENSITIVE), t.attribute(session, handle, pkcs11.CKA_EXTRACTABLE)
-		o.private = len(sensitive) == 1 && sensitive[0] != 0 && len(extractable) == 1 && extractable[0] == 0
-	}
-	// A token that answers nothing at all was lost meanwhile.
-	if _, err := t.module.GetSessionInfo(session); err != nil {
-		return o, false, err
-	}
-	return o, true, nil
+// reader reads attributes until one can't be read for another reason than that there is none.
+type reader struct {
+	token   *Token
+	session pkcs11.SessionHandle
+	handle  pkcs11.ObjectHandle
+	err     error
 }
 
 // attribute reads one attribute; nil where there is none.
-func (t *Token) attribute(session pkcs11.SessionHandle, handle pkcs11.ObjectHandle, kind uint) []byte {
-	a, err := t.module.GetAttributeValue(session, handle, []*pkcs11.Attribute{pkcs11.NewAttribute(kind, nil)})
-	if err != nil || len(a) != 1 {
+func (r *reader) attribute(kind uint) []byte {
+	if r.err != nil {
+		return nil
+	}
+	a, err := r.token.module.GetAttributeValue(r.session, r.handle, []*pkcs11.Attribute{pkcs11.NewAttribute(kind, nil)})
+	switch {
+	case errors.Is(err, pkcs11.Error(pkcs11.CKR_ATTRIBUTE_TYPE_INVALID)), errors.Is(err, pkcs11.Error(pkcs11.CKR_ATTRIBUTE_SENSITIVE)):
+		return nil
+	case err != nil:
+		r.err = err
+		return nil
+	case len(a) != 1:
 		return nil
 	}
 	return a[0].Value
 }
 
+// flag reads a CK_BBOOL.
+func (r *reader) flag(kind uint) (value, known bool) {
+	b := r.attribute(kind)
+	return len(b) == 1 && b[0] != 0, len(b) == 1
+}
+
 // number reads a CK_ULONG, which is in the machine's order: little-endian wherever this runs.
-func number(b []byte) (n uint) {
-	for i := len(b) - 1; i >= 0; i-- {
-		n = n<<8 | uint(b[i])
+func (r *reader) number(kind uint) (n uint) {
+	for _, b := range slices.Backward(r.attribute(kind)) {
+		n = n<<8 | uint(b)
 	}
 	return n
 }
 
+// object reads one object.
+func (t *Token) object(session pkcs11.SessionHandle, handle pkcs11.ObjectHandle) (object, error) {
+	r := reader{token: t, session: session, handle: handle}
+	o := object{handle: handle, class: r.number(pkcs11.CKA_CLASS)}
+	o.id, o.label = r.attribute(pkcs11.CKA_ID), r.attribute(pkcs11.CKA_LABEL)
+	switch o.class {
+	case pkcs11.CKO_PUBLIC_KEY:
+		o.spki = r.spki()
+	case pkcs11.CKO_PRIVATE_KEY:
+		sensitive, _ := r.flag(pkcs11.CKA_SENSITIVE)
+		extractable, known := r.flag(pkcs11.CKA_EXTRACTABLE)
+		o.private = sensitive && known && !extractable
+	}
+	return o, r.err
+}
+
 // spki reads a public key; nil if it is of a kind we have none of.
-func (t *Token) spki(session pkcs11.SessionHandle, handle pkcs11.ObjectHandle) []byte {
+func (r *reader) spki() []byte {
 	var public crypto.PublicKey
 	var err error
-	switch kind := t.attribute(session, handle, pkcs11.CKA_KEY_TYPE); number(kind) {
+	switch r.number(pkcs11.CKA_KEY_TYPE) {
 	case pkcs11.CKK_RSA:
-		public, err = rsaKey(t.attribute(session, handle, pkcs11.CKA_MODULUS), t.attribute(session, handle, pkcs11.CKA_PUBLIC_EXPONENT))
+		public, err = rsaKey(r.attribute(pkcs11.CKA_MODULUS), r.attribute(pkcs11.CKA_PUBLIC_EXPONENT))
 	case pkcs11.CKK_EC, ckkEdwards:
-		public, err = ecKey(t.attribute(session, handle, pkcs11.CKA_EC_PARAMS), t.attribute(session, handle, pkcs11.CKA_EC_POINT))
+		public, err = ecKey(r.attribute(pkcs11.CKA_EC_PARAMS), r.attribute(pkcs11.CKA_EC_POINT))
 	default:
 		return nil
 	}

@@ -138,9 +138,9 @@ func (t *Token) generate(o *opened, session pkcs11.SessionHandle, id []byte, lab
 	}
 	var pair []object
 	for _, handle := range []pkcs11.ObjectHandle{publicHandle, privateHandle} {
-		part, found, err := t.object(session, handle)
-		if err != nil || !found {
-			return remove(errors.Join(err, t.trouble(signer.KeyWrong, "the token made a key and does not show it")))
+		part, err := t.object(session, handle)
+		if err != nil {
+			return remove(err)
 		}
 		pair = append(pair, part)
 	}

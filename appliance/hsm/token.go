@@ -251,13 +251,14 @@ func (t *Token) again(epoch uint64) error {
 	if err != nil {
 		return err
 	}
-	t.epoch++
-	t.open = next
 	for id, k := range before.keys {
 		if _, still := next.keys[id]; !still {
+			t.end(next) // and look again the next time
 			return t.trouble(signer.KeyMissing, "key %s was there before the session was lost", k.info.Label)
 		}
 	}
+	t.epoch++
+	t.open = next
 	return nil
 }
 

@@ -4,7 +4,6 @@ package hsm
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -151,14 +150,4 @@ func TestStrangers(t *testing.T) {
 	if keys, err := open(t, token.Locator("")).Keys(); err != nil || !slices.ContainsFunc(keys, func(o signer.KeyInfo) bool { return o.ID() == k.ID() }) {
 		t.Errorf("without its double, issuing is %v, %v", keys, err)
 	}
-}
-
-// compile makes the library between us and SoftHSM that has faults.
-func compile(t testing.TB) string {
-	t.Helper()
-	out := filepath.Join(t.TempDir(), "faulty.so")
-	if said, err := exec.Command("gcc", "-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", out, "testdata/faulty.c", "-ldl").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, said)
-	}
-	return out
 }
