@@ -77,8 +77,11 @@ func (r *run) admit(size int64) (refusal *protocol.Refusal, again bool, err erro
 	return refusal, again, nil
 }
 
-// space asks for room for what a bundle grows to: the ledger takes about four times its size, and the response two and
-// twice the leaves that the agent says it does not know.
+// answerSpace is what the answer to an item may take: 32 bytes of id and a refusal with its parameters, drafted and stored.
+const answerSpace = 1 << 10
+
+// space asks for room for what a bundle grows to: the ledger takes about four times its size, and the response two, an
+// answer to each item however small it is, and twice the leaves that the agent says it does not know.
 func (r *run) space(tx *store.Tx, size int64) (*protocol.Refusal, error) {
 	m, err := tx.Meta()
 	if err != nil {
@@ -92,7 +95,7 @@ func (r *run) space(tx *store.Tx, size int64) (*protocol.Refusal, error) {
 	if err != nil {
 		return nil, err
 	}
-	if need := needs(size) + int64(m.Size-known)*protocol.MaxLeaf; free < need {
+	if need := needs(size) + int64(r.bundle.Header.Items)*answerSpace + int64(m.Size-known)*protocol.MaxLeaf; free < need {
 		return noSpace(free, need), nil
 	}
 	return nil, nil

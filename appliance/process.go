@@ -20,6 +20,8 @@ type run struct {
 	took   bool              // something was taken away
 	cut    *protocol.Refusal // what ended the bundle before its end
 	done   uint64
+	few    bool   // of what was not done, only the first is answered: the bundle was refused as a whole
+	undone uint64 // answers that say that something was not done
 	taken  func(id protocol.Digest, receipt []byte) error
 	forced []protocol.Digest // CAs whose CRL an order asked for
 }
@@ -86,7 +88,7 @@ func (e *Engine) process(spool protocol.Spool, sender func(protocol.Digest) (pro
 		return out, fault("make response", err)
 	}
 	defer r.draft.file.Close() // it has no name, and what it holds was copied
-	if refusal == nil {
+	if r.few = refusal != nil; !r.few {
 		if err := r.begin(); err != nil {
 			return out, err
 		}
@@ -137,7 +139,11 @@ func (r *run) answer(items []*item) error {
 				return fault("hand out receipt", err)
 			}
 		}
-		if r.draft == nil {
+		if it.result.Outcome == protocol.OutcomeRefused {
+			r.undone++
+		}
+		// A bundle that was refused asked for no room, and takes away all the same.
+		if r.draft == nil || r.few && it.result.Outcome == protocol.OutcomeRefused && r.undone > protocol.MaxGroupItems {
 			continue
 		}
 		if err := r.draft.answer(it.answer); err != nil {
