@@ -1,7 +1,11 @@
 package appliance
 
 import (
+	"crypto/x509"
+	"fmt"
 	"io"
+	"maps"
+	"slices"
 
 	"coldseal/appliance/store"
 	"coldseal/protocol"
@@ -15,17 +19,41 @@ type Status struct {
 	Clock   int64             `json:"clock"` // time of the last log entry, unix seconds
 	Gate    *protocol.Refusal `json:"gate,omitempty"`
 	CAs     []CAStatus        `json:"cas"`
+	Crosses []CrossStatus     `json:"cross_certificates,omitempty"`
+	Foreign []ForeignStatus   `json:"foreign_cas,omitempty"`
 	Parties []PartyStatus     `json:"parties"`
+	Waiting *Waiting          `json:"recovery,omitempty"`
 }
 
 // CAStatus is how one CA stands.
 type CAStatus struct {
 	Label        string `json:"label"`
-	State        string `json:"state"` // key only, root, issuing
+	State        string `json:"state"` // key only, root, issuing, revoked, key destroyed
 	Certificates uint64 `json:"certificates"`
 	CRL          uint64 `json:"crl,omitempty"`
 	NextUpdate   int64  `json:"next_update,omitempty"`
 	Days         int64  `json:"days,omitempty"` // until nextUpdate; negative after it
+}
+
+// CrossStatus is one certificate over another CA.
+type CrossStatus struct {
+	Subject  string `json:"subject"`
+	Issuer   string `json:"issuer"` // label
+	Serial   string `json:"serial"`
+	NotAfter int64  `json:"not_after"`
+}
+
+// ForeignStatus is how one CA that is not ours stands.
+type ForeignStatus struct {
+	Name   string `json:"name"`
+	State  string `json:"state"`  // enrolled, retired
+	Record string `json:"record"` // SHA-256, which an order that changes it names
+}
+
+// Waiting is a recovery that was announced.
+type Waiting struct {
+	New  string `json:"new"` // SHA-256 of the roster
+	From int64  `json:"from"`
 }
 
 // PartyStatus is how one agent or station stands.
@@ -53,6 +81,12 @@ func (e *Engine) Status() (Status, error) {
 			if p, found := e.state.CurrentPolicy().Profile(ca.Profile); found {
 				c.State = map[bool]string{true: "root", false: "issuing"}[p.Use == policy.UseRoot]
 			}
+			switch {
+			case ca.Destroyed:
+				c.State = "key destroyed"
+			case ca.Revoked:
+				c.State = "revoked"
+			}
 			if err := tx.EachCertificate(id, func([]byte, store.Certificate) error {
 				c.Certificates++
 				return nil
@@ -67,6 +101,9 @@ func (e *Engine) Status() (Status, error) {
 				c.CRL, c.NextUpdate, c.Days = crl.Number, crl.NextUpdate, (crl.NextUpdate-now)/secondsOfDay
 			}
 			s.CAs = append(s.CAs, c)
+		}
+		if err := e.standing(&s); err != nil {
+			return err
 		}
 		return tx.EachParty(func(name string, record []byte) error {
 			party, err := protocol.ParseParty(record)
@@ -87,6 +124,30 @@ func (e *Engine) Status() (Status, error) {
 		})
 	})
 	return s, err
+}
+
+// standing adds what only orders changed.
+func (e *Engine) standing(s *Status) error {
+	for _, cross := range e.state.Crosses {
+		c, err := x509.ParseCertificate(cross.Certificate)
+		if err != nil {
+			return fmt.Errorf("cross-certificate: %w", err)
+		}
+		s.Crosses = append(s.Crosses, CrossStatus{
+			Subject: c.Subject.String(), Issuer: e.state.CAs[cross.Issuer].Label, Serial: fmt.Sprintf("%x", c.SerialNumber.Bytes()), NotAfter: c.NotAfter.Unix(),
+		})
+	}
+	for _, name := range slices.Sorted(maps.Keys(e.state.Foreign)) {
+		ca, err := protocol.ParseForeignCA(e.state.Foreign[name])
+		if err != nil {
+			return err
+		}
+		s.Foreign = append(s.Foreign, ForeignStatus{name, map[bool]string{true: "retired", false: "enrolled"}[ca.Retired], protocol.DigestOf(e.state.Foreign[name]).String()})
+	}
+	if due, waits := e.state.Due(); waits {
+		s.Waiting = &Waiting{e.state.Announced.New.String(), due}
+	}
+	return nil
 }
 
 // EachLeaf reads the log from an entry on; the slices are valid during the call only.

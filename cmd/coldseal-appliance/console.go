@@ -13,6 +13,7 @@ import (
 	"coldseal/appliance"
 	"coldseal/cmd/internal/cli"
 	"coldseal/protocol"
+	"coldseal/protocol/auditlog"
 	"coldseal/protocol/cose"
 	"coldseal/protocol/keyfile"
 	"coldseal/protocol/policy"
@@ -82,7 +83,7 @@ func orderCommand() *cobra.Command {
 			return err
 		}
 		return d.engine(cmd.Context(), func(e *appliance.Engine, c appliance.Config) error {
-			if err := showChanges(cmd.ErrOrStderr(), raw, e.State().CurrentPolicy()); err != nil {
+			if err := showChanges(cmd.ErrOrStderr(), raw, e.State()); err != nil {
 				return err
 			}
 			sure, err := cli.Confirm("Is this what the officers present order?", yes)
@@ -123,21 +124,32 @@ func orderCommand() *cobra.Command {
 	return c
 }
 
-// showChanges says in words what a new policy changes. The order holds all of it, and nobody compares two by eye.
-func showChanges(w io.Writer, raw []byte, before *policy.Policy) error {
+// showChanges says in words what a new policy or roster changes. The order holds all of it, and nobody compares two by
+// eye.
+func showChanges(w io.Writer, raw []byte, state *auditlog.State) error {
 	req, refusal := protocol.ParseRequest(raw)
-	if refusal != nil || req.Kind != protocol.KindPolicy {
+	if refusal != nil || req.Kind != protocol.KindPolicy && req.Kind != protocol.KindRoster {
 		return cli.Refused(refusal)
 	}
 	r, refusal := req.Replacement()
 	if refusal != nil {
 		return cli.Refused(refusal)
 	}
-	after, err := policy.Decode(r.New)
-	if err != nil {
-		return fmt.Errorf("read the new policy: %w", err)
+	var changes []string
+	if req.Kind == protocol.KindRoster {
+		after, err := policy.DecodeRoster(r.New)
+		if err != nil {
+			return fmt.Errorf("read the new roster: %w", err)
+		}
+		changes = policy.DiffRoster(state.CurrentRoster(), after)
+	} else {
+		after, err := policy.Decode(r.New)
+		if err != nil {
+			return fmt.Errorf("read the new policy: %w", err)
+		}
+		changes = policy.Diff(state.CurrentPolicy(), after)
 	}
-	for _, line := range policy.Diff(before, after) {
+	for _, line := range changes {
 		if _, err := fmt.Fprintf(w, "changes        %s\n", show.Text(line)); err != nil {
 			return fmt.Errorf("show what changes: %w", err)
 		}
@@ -227,6 +239,9 @@ func printOrder(cmd *cobra.Command, r protocol.Result, asJSON bool) error {
 	case len(r.Key) > 0:
 		fmt.Fprintf(cmd.OutOrStdout(), "%s\n", protocol.DigestOf(r.Key))
 		fmt.Fprintln(cmd.ErrOrStderr(), "done: the key was made; the line above is its id")
+	case r.Outcome == protocol.OutcomeRevoked:
+		fmt.Fprintf(cmd.OutOrStdout(), "%x\n", r.Serial)
+		fmt.Fprintln(cmd.ErrOrStderr(), "done: the certificate with the serial above was revoked; the CRL that says so is on the next medium")
 	case len(r.Certificate) > 0:
 		fmt.Fprintf(cmd.OutOrStdout(), "%x\n", r.Serial)
 		fmt.Fprintln(cmd.ErrOrStderr(), "done: the certificate was issued; the line above is its serial")

@@ -14,6 +14,7 @@ import (
 	"coldseal/appliance/signer"
 	"coldseal/cmd/internal/cli"
 	"coldseal/protocol"
+	"coldseal/protocol/show"
 )
 
 func statusCommand() *cobra.Command {
@@ -45,6 +46,15 @@ func statusCommand() *cobra.Command {
 					fmt.Fprintf(w, ", CRL %d until %s (%d days)", ca.CRL, protocol.Date(ca.NextUpdate), ca.Days)
 				}
 				fmt.Fprintln(w)
+			}
+			for _, c := range s.Crosses {
+				fmt.Fprintf(w, "cross       %s, by %s, serial %s, until %s\n", show.Text(c.Subject), c.Issuer, c.Serial, protocol.Date(c.NotAfter))
+			}
+			for _, ca := range s.Foreign {
+				fmt.Fprintf(w, "foreign CA  %-10s %s, record %s\n", ca.Name, ca.State, ca.Record)
+			}
+			if s.Waiting != nil {
+				fmt.Fprintf(w, "recovery    announced: roster %s, from %s\n", s.Waiting.New, protocol.Date(s.Waiting.From))
 			}
 			for _, p := range s.Parties {
 				fmt.Fprintf(w, "%-11s %-10s %s, last bundle %d, %d responses not acknowledged\n", p.Role, p.Name, p.State, p.Last, p.Pending)
@@ -132,8 +142,11 @@ func doctorCommand() *cobra.Command {
 			if held < appliance.SpoolReserve {
 				findings = append(findings, finding{"trouble", fmt.Sprintf("%d of %d MiB are reserved for revocations", held>>20, int64(appliance.SpoolReserve)>>20), "make room on the disk of the state directory"})
 			}
+			if s.Waiting != nil {
+				findings = append(findings, finding{"note", "a recovery was announced: from " + protocol.Date(s.Waiting.From) + " the roster " + s.Waiting.New + " may replace the one that stands", "if nobody lost their keys, order a roster: that ends it"})
+			}
 			for _, ca := range s.CAs {
-				if ca.CRL > 0 && ca.Days < 3 {
+				if ca.CRL > 0 && ca.Days < 3 && ca.State != "key destroyed" {
 					findings = append(findings, finding{"trouble", fmt.Sprintf("the CRL of %s ends on %s", ca.Label, protocol.Date(ca.NextUpdate)), "process a bundle, or order a CRL at the console"})
 				}
 			}

@@ -26,7 +26,7 @@ func keyCommand() *cobra.Command {
 		Short: "make and use the keys of persons",
 		Long:  "A key file is PKCS#8 in PEM, or that inside an age file under a passphrase, which `age -d` opens too.",
 	}
-	c.AddCommand(keyNewCommand(), keyPublicCommand(), keyCSRCommand(), keyPossessCommand())
+	c.AddCommand(keyNewCommand(), keyPublicCommand(), keyCSRCommand(), keyStationCommand(), keyPossessCommand())
 	return c
 }
 

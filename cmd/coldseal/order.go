@@ -32,7 +32,8 @@ func orderCommand() *cobra.Command {
 
 func orderKinds() []*cobra.Command {
 	return []*cobra.Command{orderCreateKey(), orderSignCA(), orderRoster(), orderPolicy(), orderParty(protocol.KindAgent),
-		orderParty(protocol.KindStation), orderSetTime(), orderCRL()}
+		orderParty(protocol.KindStation), orderSetTime(), orderCRL(), orderDestroyKey(), orderCrossCertify(), orderRevokeCA(), orderForeignCA(),
+		orderRecovery(), orderSuspend()}
 }
 
 // ordering is what all orders have in common.

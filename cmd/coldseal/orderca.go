@@ -19,10 +19,6 @@ func orderSignCA() *cobra.Command {
 			if err != nil {
 				return nil, cli.Usage("--key: %w", err)
 			}
-			p, found := o.world.Policy.Profile(profile)
-			if !found {
-				return nil, cli.Refused(protocol.Refuse(protocol.CodeProfileUnknown, "profile", profile))
-			}
 			content := protocol.SignCA{Key: id}
 			if content.Fields, err = parseFields(fields); err != nil {
 				return nil, err
@@ -33,7 +29,10 @@ func orderSignCA() *cobra.Command {
 			if content.NotAfter, err = cli.ParseTime("not-after", to, true); err != nil {
 				return nil, err
 			}
-			o.req.Issuer, o.req.Profile, o.req.ProfileDigest = id, profile, p.Digest
+			o.req.Issuer = id
+			if err := o.under(profile); err != nil {
+				return nil, err
+			}
 			if issuer != "" {
 				if o.req.Issuer, err = o.world.CA(issuer); err != nil {
 					return nil, err
@@ -49,6 +48,16 @@ func orderSignCA() *cobra.Command {
 	f.StringVar(&from, "not-before", "", "beginning of the term: `date` or time (RFC 3339)")
 	f.StringVar(&to, "not-after", "", "end of the term, inclusive: `date` (its last second) or time (RFC 3339)")
 	return c
+}
+
+// under names the profile of the certificate that is ordered.
+func (o *ordering) under(profile string) error {
+	p, found := o.world.Policy.Profile(profile)
+	if !found {
+		return cli.Refused(protocol.Refuse(protocol.CodeProfileUnknown, "profile", profile))
+	}
+	o.req.Profile, o.req.ProfileDigest = profile, p.Digest
+	return nil
 }
 
 func parseFields(pairs []string) (map[string]string, error) {

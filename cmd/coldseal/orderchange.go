@@ -60,17 +60,7 @@ func orderRoster() *cobra.Command {
 	c, _ := newOrder(protocol.KindRoster, "--roster FILE [--possession FILE]…", "order a new roster",
 		"It is approved under the old and under the new roster. The holder of each new key proves to have it (coldseal key possess).",
 		func(c *cobra.Command, o *ordering) (any, error) {
-			if file == "" {
-				return nil, cli.Usage("--roster says which one")
-			}
-			r, err := loadRoster(file)
-			if err != nil {
-				return nil, err
-			}
-			if err := tellProblems(c, policy.Check(o.world.Policy.Policy, r)); err != nil {
-				return nil, err
-			}
-			new, err := policy.EncodeRoster(r)
+			r, new, err := o.newRoster(c, file)
 			if err != nil {
 				return nil, err
 			}
@@ -89,16 +79,61 @@ func orderRoster() *cobra.Command {
 	return c
 }
 
+// newRoster reads a roster that keeps the laws under the policy that stands.
+func (o *ordering) newRoster(c *cobra.Command, file string) (*policy.Roster, []byte, error) {
+	if file == "" {
+		return nil, nil, cli.Usage("--roster says which one")
+	}
+	r, err := loadRoster(file)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := tellProblems(c, policy.Check(o.world.Policy.Policy, r)); err != nil {
+		return nil, nil, err
+	}
+	new, err := policy.EncodeRoster(r)
+	return r, new, err
+}
+
+func orderRecovery() *cobra.Command {
+	var file string
+	c, _ := newOrder(protocol.KindRecovery, "--roster FILE", "announce a roster for when the officers are lost",
+		"Those whom the roster names for recovery approve it. When the days have passed that the roster says, the order roster of the same\nfile is approved by them instead of the officers that stand. Officers who are still there end it by ordering another roster.",
+		func(c *cobra.Command, o *ordering) (any, error) {
+			if o.world.Roster.Recovery == nil {
+				return nil, cli.Fail(cli.ExitPolicy, "a roster names holders under recovery", "the roster that stands names nobody for recovery")
+			}
+			_, new, err := o.newRoster(c, file)
+			return protocol.Recovery{Replaces: protocol.DigestOf(o.world.State.Roster), New: protocol.DigestOf(new)}, err
+		})
+	c.Flags().StringVar(&file, "roster", "", "`file` of the new roster, YAML or compiled")
+	return c
+}
+
+func orderSuspend() *cobra.Command {
+	var person string
+	c, _ := newOrder(protocol.KindSuspend, "--person PERSON", "suspend oneself as an officer",
+		"For an officer whose card or key was lost or who leaves: only their own approval is needed, by any of their keys. An order roster\nlifts it.",
+		func(_ *cobra.Command, o *ordering) (any, error) {
+			return protocol.Suspension{Replaces: protocol.DigestOf(o.world.State.Roster), Person: person}, nil
+		})
+	c.Flags().StringVar(&person, "person", "", "the officer, as in the roster, such as it:FTTCRL84C52H501V")
+	return c
+}
+
 // unproved tells whose new key nobody proved to hold, so that the ceremony doesn't find out.
 func unproved(old, new *policy.Roster, content protocol.Replacement) error {
 	digest := protocol.DigestOf(content.New)
-	for _, o := range new.Officers {
+	for _, o := range append(slices.Clone(new.Officers), new.Recovery.Roster().Officers...) {
 		for _, spki := range o.Keys {
 			key, err := cose.ParseKey(spki)
 			if err != nil {
 				return err
 			}
-			if _, _, known := auditlog.Officer(old, protocol.DigestOf(spki)); known {
+			id := protocol.DigestOf(spki)
+			_, _, approves := auditlog.Officer(old, id)
+			_, _, recovers := auditlog.Officer(old.Recovery.Roster(), id)
+			if approves || recovers {
 				continue
 			}
 			if !slices.ContainsFunc(content.Possession, func(proof []byte) bool {

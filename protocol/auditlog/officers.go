@@ -63,10 +63,18 @@ func (s *State) due(c protocol.Replacement, now int64) *protocol.Refusal {
 	if !reflect.DeepEqual(next.Recovery, s.roster.Recovery) {
 		return protocol.Refuse(protocol.CodeRosterInvalid, "reason", "a recovery may not change who recovers")
 	}
-	if due := s.Announced.Since + s.roster.Recovery.Days*secondsOfDay; now < due {
+	if due, _ := s.Due(); now < due {
 		return protocol.Refuse(protocol.CodeRecoveryWaits, "date", protocol.Date(due))
 	}
 	return nil
+}
+
+// Due is from when a recovery may be carried out, in unix seconds; false if none was announced.
+func (s *State) Due() (int64, bool) {
+	if s.Announced.Since == 0 || s.roster.Recovery == nil {
+		return 0, false
+	}
+	return s.Announced.Since + s.roster.Recovery.Days*secondsOfDay, true
 }
 
 func (s *State) checkRecovery(req *protocol.Request) *protocol.Refusal {
