@@ -30,6 +30,7 @@ type logFlags struct {
 	digest       protocol.Digest
 	genesis      string
 	introduction string
+	since        []string
 }
 
 func addLog(c *cobra.Command) *logFlags {
@@ -38,6 +39,7 @@ func addLog(c *cobra.Command) *logFlags {
 	cli.DigestVar(c.Flags(), &l.digest, "digest", "genesis digest of the appliance, typed from the minutes")
 	c.Flags().StringVar(&l.genesis, "genesis", "", "`file` of the genesis, where the log has it erased")
 	c.Flags().StringVar(&l.introduction, "introduction", "", "`file` of the introduction, for the genesis in it")
+	c.Flags().StringArrayVar(&l.since, "since", nil, "`file` of an older checkpoint, which the log has to continue; may be repeated")
 	c.MarkFlagsMutuallyExclusive("genesis", "introduction")
 	return l
 }
@@ -60,6 +62,13 @@ func (l *logFlags) replay(c *cobra.Command, each func(*replay, *entry) error) (*
 	}
 	if err != nil {
 		return nil, err
+	}
+	for _, name := range l.since {
+		note, err := cli.ReadInput(name, c.InOrStdin(), auditlog.MaxCheckpoint)
+		if err != nil {
+			return nil, err
+		}
+		r.notes = append(r.notes, note)
 	}
 	f, err := os.Open(l.log)
 	if err != nil {
@@ -108,7 +117,8 @@ func logVerifyCommand() *cobra.Command {
 		Use:   "verify --log FILE --digest DIGEST",
 		Short: "verify a whole log: tree, checkpoint, bodies, counter, and every order decided again",
 		Long: "verify recomputes the root over all entries and compares it with the signed checkpoint, holds every body that is there\n" +
-			"against its digest, follows the counter, and decides all orders again from the officers of the genesis on.",
+			"against its digest, follows the counter, and decides all orders again from the officers of the genesis on. With --since it also\n" +
+			"shows that the log goes on from a checkpoint that somebody kept: nothing before it was changed or taken out.",
 		Args: cobra.NoArgs,
 	}
 	l := addLog(c)

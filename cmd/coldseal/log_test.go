@@ -198,6 +198,17 @@ func (l *logger) export(name string) {
 	l.exportUnder(name, note)
 }
 
+// checkpoint writes the checkpoint over the first leaves there are.
+func (l *logger) checkpoint(name string, leaves int) {
+	l.t.Helper()
+	var edge auditlog.Range
+	for _, raw := range l.leaves[:leaves] {
+		edge.Append(auditlog.LeafHash(raw))
+	}
+	origin := auditlog.Origin(l.digest)
+	l.write(name, must[[]byte](l.t)(auditlog.SignCheckpoint(auditlog.CheckpointText(origin, edge.Size(), edge.Root()), origin, l.log)))
+}
+
 func (l *logger) exportUnder(name string, note []byte) {
 	l.t.Helper()
 	var b bytes.Buffer
@@ -289,6 +300,33 @@ func TestLog(t *testing.T) {
 		{"log verify --log @absent --digest $DIGEST", 3, "absent"},
 		{"log verify --log @log --digest " + root.String(), 7, "typed was"},
 		{"log verify --log @main.yaml --digest $DIGEST", 7, "does not verify"},
+	})
+}
+
+// A log goes on from each checkpoint that somebody kept of it, and from no other.
+func TestLogContinues(t *testing.T) {
+	l := story(t)
+	n := len(l.leaves)
+	l.checkpoint("kept", 4)
+	l.checkpoint("whole", n)
+	l.export("log")
+	l.ok("log verify --log @log --digest $DIGEST --since @kept --since @whole")
+	l.step()
+	l.checkpoint("later", n+1)
+	l.leaves, l.bodies = l.leaves[:n], l.bodies[:n]
+	other := slices.Clone(l.leaves)
+	other[2], other[3] = other[3], other[2]
+	kept := l.leaves
+	l.leaves = other
+	l.checkpoint("fork", 4)
+	l.leaves = kept
+	l.write("garbage", []byte("coldseal\n4\n"))
+	l.fails([]failure{
+		{"log verify --log @log --digest $DIGEST --since @later", 7, "it was cut short, or a copy was put back"},
+		{"log verify --log @log --digest $DIGEST --since @kept --since @fork", 7, "the first 4 entries are not those of the older checkpoint"},
+		{"log verify --log @log --digest $DIGEST --since @garbage", 7, "older checkpoint"},
+		{"log audit --log @log --digest $DIGEST --since @fork", 7, "the log was written anew"},
+		{"log verify --log @log --digest $DIGEST --since @absent", 3, "absent"},
 	})
 }
 

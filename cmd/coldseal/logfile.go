@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"coldseal/cmd/internal/cli"
 	"coldseal/protocol"
@@ -31,7 +32,9 @@ type replay struct {
 	typed   protocol.Digest // genesis digest
 	genesis []byte          // of leaf 0; given beforehand where its body was erased
 	tell    *cli.Progress   // may be nil
+	notes   [][]byte        // older checkpoints that the log has to continue
 
+	since      []auditlog.Checkpoint // of notes, those that are still to come
 	note       []byte
 	checkpoint auditlog.Checkpoint
 	state      *auditlog.State
@@ -131,6 +134,7 @@ func (r *replay) take(e *entry, each func(*replay, *entry) error) error {
 		return err
 	}
 	r.edge.Append(auditlog.LeafHash(e.raw))
+	r.since = slices.DeleteFunc(r.since, func(c auditlog.Checkpoint) bool { return c.Size == r.edge.Size() && c.Root == r.edge.Root() })
 	r.counts[e.leaf.Kind]++
 	r.last = e.leaf.Kind
 	if r.tell != nil {
@@ -158,8 +162,19 @@ func (r *replay) begin(e *entry) error {
 	if err != nil {
 		return err
 	}
-	r.checkpoint, err = auditlog.OpenCheckpoint(r.note, auditlog.Origin(r.typed), key)
-	return err
+	if r.checkpoint, err = auditlog.OpenCheckpoint(r.note, auditlog.Origin(r.typed), key); err != nil {
+		return err
+	}
+	for _, note := range r.notes {
+		c, err := auditlog.OpenCheckpoint(note, auditlog.Origin(r.typed), key)
+		if err != nil {
+			return fmt.Errorf("older checkpoint: %w", err)
+		}
+		if c.Size > 0 {
+			r.since = append(r.since, c)
+		}
+	}
+	return nil
 }
 
 func (r *replay) finish() error {
@@ -170,6 +185,10 @@ func (r *replay) finish() error {
 		return fmt.Errorf("the log has %d entries, its checkpoint is over %d", r.edge.Size(), r.checkpoint.Size)
 	case r.edge.Root() != r.checkpoint.Root:
 		return errors.New("the entries are not those that the checkpoint is over: an entry was altered, taken out or put in")
+	case len(r.since) > 0 && r.since[0].Size > r.edge.Size():
+		return fmt.Errorf("an older checkpoint is over %d entries, the log has %d: it was cut short, or a copy was put back", r.since[0].Size, r.edge.Size())
+	case len(r.since) > 0:
+		return fmt.Errorf("the first %d entries are not those of the older checkpoint: the log was written anew", r.since[0].Size)
 	case r.last != auditlog.Step:
 		return fmt.Errorf("the last entry is a %s, not a step", r.last)
 	}
