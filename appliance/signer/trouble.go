@@ -23,6 +23,8 @@ const (
 	PINLocked        TroubleCode = "pin-locked"
 	MechanismMissing TroubleCode = "mechanism-missing"
 	SessionLost      TroubleCode = "session-lost"
+	DeviceAbsent     TroubleCode = "device-absent"
+	DeviceDenied     TroubleCode = "device-denied"
 	DeviceGone       TroubleCode = "device-gone"
 	DeviceFails      TroubleCode = "device-fails"
 	DeviceHangs      TroubleCode = "device-hangs"
@@ -55,6 +57,8 @@ func Troubles() []TroubleRow {
 		{PINLocked, "the PIN is locked after too many wrong ones", "PKCS#11: pkcs11-tool --module MODULE --token-label TOKEN --login --login-type so --init-pin; TPM: wait, or tpm2_dictionarylockout --clear-lockout; PIV: ykman piv access unblock-pin"},
 		{MechanismMissing, "the device can't make or use keys of this kind", "order a key of another algorithm, or keep such keys elsewhere (--keys … use=); this lists what there is: coldseal-appliance doctor"},
 		{SessionLost, "the device ended the session and does not open another", "run the same command again; if it comes back, restart the device"},
+		{DeviceAbsent, "the device is not there", "switch the TPM on in the machine's firmware, or start swtpm; this shows what is there: ls -l DEVICE"},
+		{DeviceDenied, "the device may not be opened", "run it as a user of the device's group (tss), or as root; this shows who may: ls -l DEVICE"},
 		{DeviceGone, "the device went away", "plug it in again and run the same command again"},
 		{DeviceFails, "the device reports an error", "run the same command again; if it comes back, ask the device's maker about the error"},
 		{DeviceHangs, "the device does not answer", "take it out and put it in again, or restart it; then run the same command again"},

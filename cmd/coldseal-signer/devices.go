@@ -11,6 +11,7 @@ import (
 	"coldseal/appliance/hsm"
 	"coldseal/appliance/signer"
 	"coldseal/appliance/softkey"
+	"coldseal/appliance/tpm"
 )
 
 // slowest is what a signature may take on a card or a small HSM with RSA-4096, in milliseconds.
@@ -59,7 +60,7 @@ func assemble(o options) (_ *signer.Assembly, hello signer.Hello, err error) {
 		opened = append(opened, place)
 		places = append(places, signer.Watch(place, signer.Patience))
 		hello.Pace = slowest
-		if counter != nil && anchor == signer.Anchor(store) {
+		if counter != nil && hello.Capabilities["counter"] == "file" {
 			anchor = signer.Anchors(signer.WatchAnchor(p.Locator, counter, signer.Patience), store)
 			hello.Capabilities["counter"] = p.Scheme()
 		}
@@ -74,7 +75,7 @@ func assemble(o options) (_ *signer.Assembly, hello signer.Hello, err error) {
 }
 
 // open opens the device; it has a counter or that is nil.
-func (p place) open(string) (signer.Place, signer.Anchor, error) {
+func (p place) open(dir string) (signer.Place, signer.Anchor, error) {
 	pin, err := p.readPIN()
 	if err != nil {
 		return signer.Place{}, nil, err
@@ -84,6 +85,9 @@ func (p place) open(string) (signer.Place, signer.Anchor, error) {
 	switch p.Scheme() {
 	case signer.PKCS11:
 		device, err = hsm.Open(p.Locator, pin)
+	case signer.TPM:
+		machine, err := tpm.Open(p.Locator, pin, dir)
+		return signer.Place{Locator: p.Locator, Device: machine}, machine, err
 	default:
 		err = signer.NewTrouble(signer.NotBuilt, p.Locator, "no "+p.Scheme())
 	}

@@ -1,0 +1,387 @@
+package tpm
+
+import (
+	"bytes"
+	"crypto/ecdh"
+	"crypto/ecdsa"
+	"crypto/rand"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"coldseal/appliance/signer"
+	"coldseal/appliance/tpm/swtpm"
+	"coldseal/protocol/cose"
+)
+
+func start(t testing.TB) *swtpm.TPM {
+	t.Helper()
+	machine, err := swtpm.Start(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { machine.Stop() })
+	return machine
+}
+
+func locator(t testing.TB, text string) signer.Locator {
+	t.Helper()
+	l, err := signer.ParseLocator(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func open(t testing.TB, text, dir string) *TPM {
+	t.Helper()
+	d, err := Open(locator(t, text), []byte(swtpm.PIN), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Close() })
+	return d
+}
+
+func create(t testing.TB, d signer.Device, label string, purpose signer.Purpose, algorithm signer.Algorithm) signer.KeyInfo {
+	t.Helper()
+	key, _, err := d.Create(label, purpose, algorithm)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+func wantTrouble(t testing.TB, err error, code signer.TroubleCode, says ...string) {
+	t.Helper()
+	trouble, ok := signer.AsTrouble(err)
+	if !ok || trouble.Code != code {
+		t.Errorf("got %v, want trouble %s", err, code)
+		return
+	}
+	for _, word := range says {
+		if !strings.Contains(trouble.Error()+"\n"+trouble.Hint(), word) {
+			t.Errorf("trouble %q (%q) does not say %q", trouble, trouble.Hint(), word)
+		}
+	}
+}
+
+// signs has a key sign something, and checks the signature.
+func signs(t testing.TB, d signer.Device, k signer.KeyInfo) error {
+	t.Helper()
+	scheme := map[signer.Algorithm]signer.Scheme{signer.P256: signer.ECDSASHA256, signer.P384: signer.ECDSASHA384}[k.Algorithm]
+	digest := make([]byte, scheme.Options().HashFunc().Size())
+	rand.Read(digest)
+	signature, err := d.Sign(k.ID(), scheme, digest)
+	if err != nil {
+		return err
+	}
+	public, err := k.Check()
+	if err != nil {
+		return err
+	}
+	if !ecdsa.VerifyASN1(public.(*ecdsa.PublicKey), digest, signature) {
+		return errors.New("a bad signature")
+	}
+	return nil
+}
+
+func agrees(t testing.TB, d signer.Device, k signer.KeyInfo) error {
+	t.Helper()
+	public, err := k.Check()
+	if err != nil {
+		return err
+	}
+	point, err := public.(*ecdsa.PublicKey).ECDH()
+	if err != nil {
+		return err
+	}
+	own, err := ecdh.P256().GenerateKey(rand.Reader)
+	if err != nil {
+		return err
+	}
+	want, err := own.ECDH(point)
+	if err != nil {
+		return err
+	}
+	got, err := d.ECDH(k.ID(), own.PublicKey())
+	if err == nil && !bytes.Equal(got, want) {
+		err = errors.New("another shared secret")
+	}
+	return err
+}
+
+// TestEveryKind makes a key of every kind, uses them in turn, finds them again after a power cut, and destroys them: on the socket and
+// on a character device.
+func TestEveryKind(t *testing.T) {
+	for _, way := range []string{"socket", "device"} {
+		t.Run(way, func(t *testing.T) {
+			machine := start(t)
+			path := machine.Socket
+			if way == "device" {
+				device, end, err := machine.Device()
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { end.Close() })
+				path = device
+			}
+			text, dir := "tpm:"+way+"="+path, t.TempDir()
+			d := open(t, text, dir)
+			for _, a := range []signer.Algorithm{signer.RSA3072, signer.RSA4096, signer.Ed25519} {
+				if d.Holds(signer.CA, a) || d.Holds(signer.Log, a) {
+					t.Errorf("holds %s", a)
+				}
+			}
+			_, _, err := d.Create("log", signer.Log, signer.Ed25519)
+			wantTrouble(t, err, signer.MechanismMissing)
+			made := []signer.KeyInfo{
+				create(t, d, "root", signer.CA, signer.P384), create(t, d, "issuing", signer.CA, signer.P256), create(t, d, "seal", signer.Seal, signer.P256),
+				create(t, d, "receiver", signer.Receiver, signer.P256), create(t, d, "issuing-2", signer.CA, signer.P256),
+			}
+			check := func() {
+				t.Helper()
+				for _, k := range slices.Concat(made, made) {
+					err := errors.New("no use")
+					if k.Purpose == signer.Receiver {
+						err = agrees(t, d, k)
+						if _, signing := d.Sign(k.ID(), signer.ECDSASHA256, make([]byte, 32)); signing == nil {
+							t.Error("the receiver key signs")
+						}
+					} else {
+						err = signs(t, d, k)
+					}
+					if err != nil {
+						t.Errorf("%s: %v", k.Label, err)
+					}
+				}
+			}
+			check()
+			if err := d.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if way == "socket" {
+				if err := machine.Restart(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			d = open(t, text, dir)
+			check()
+			if objects, err := d.Objects(); err != nil || len(objects) != len(made)+2 {
+				t.Errorf("objects %v, %v", objects, err)
+			}
+			for _, k := range made {
+				if err := d.Destroy(k.ID()); err != nil {
+					t.Error(err)
+				}
+				wantTrouble(t, signs(t, d, signer.KeyInfo{Label: k.Label, Algorithm: signer.P256, SPKI: k.SPKI}), signer.KeyMissing)
+			}
+			if left, err := filepath.Glob(filepath.Join(dir, "*", "*.key")); err != nil || len(left) != 0 {
+				t.Errorf("left: %v, %v", left, err)
+			}
+		})
+	}
+}
+
+func TestAnchor(t *testing.T) {
+	machine, dir := start(t), t.TempDir()
+	text := "tpm:socket=" + machine.Socket
+	d := open(t, text, dir)
+	wantCounter := func(want uint64) {
+		t.Helper()
+		if got, err := d.Counter(); err != nil || got != want {
+			t.Errorf("counter %d, %v; want %d", got, err, want)
+		}
+	}
+	wantCounter(0)
+	for i := range uint64(5) {
+		if err := d.Advance(i + 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wantCounter(5)
+	for _, to := range []uint64{4, 7} {
+		if err := d.Advance(to); err == nil {
+			t.Errorf("the counter went from 5 to %d", to)
+		}
+	}
+	if pinned, err := d.Pinned(); err != nil || pinned != [32]byte{} {
+		t.Errorf("pinned %x, %v", pinned, err)
+	}
+	digest := [32]byte{1, 2, 3}
+	if err := d.Pin(digest); err != nil {
+		t.Fatal(err)
+	}
+	d.Close()
+	if err := machine.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	d = open(t, text, dir)
+	wantCounter(5)
+	if err := d.Advance(6); err != nil {
+		t.Fatal(err)
+	}
+	if pinned, err := d.Pinned(); err != nil || pinned != digest {
+		t.Errorf("pinned %x, %v", pinned, err)
+	}
+	d.Close()
+	// Another appliance on the same TPM counts for itself; the directory of the first does not open with it.
+	_, err := Open(locator(t, text), []byte(swtpm.PIN), t.TempDir())
+	wantTrouble(t, err, signer.CounterForeign, "belongs to the appliance", "index of its own")
+	other := open(t, text+"?index=1800cb0", t.TempDir())
+	if value, err := other.Counter(); err != nil || value != 0 {
+		t.Errorf("the other counter is %d, %v", value, err)
+	}
+}
+
+func TestTroubles(t *testing.T) {
+	machine, dir := start(t), t.TempDir()
+	text := "tpm:socket=" + machine.Socket
+	d := open(t, text, dir)
+	k := create(t, d, "ca", signer.CA, signer.P256)
+	d.Close()
+	for name, c := range map[string]struct {
+		text string
+		code signer.TroubleCode
+		says string
+	}{
+		"no socket":    {"tpm:socket=/nonexistent/tpm", signer.DeviceAbsent, "start swtpm"},
+		"no device":    {"tpm:device=/nonexistent/tpm", signer.DeviceAbsent, "ls -l /nonexistent/tpm"},
+		"not a device": {"tpm:device=/etc/passwd", signer.DeviceAbsent, "not a character device"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := Open(locator(t, c.text), []byte(swtpm.PIN), t.TempDir())
+			wantTrouble(t, err, c.code, c.says)
+		})
+	}
+	wrong := func() error {
+		_, err := Open(locator(t, text), []byte("0000"), dir)
+		return err
+	}
+	if err := machine.MaxTries(3); err != nil {
+		t.Fatal(err)
+	}
+	wantTrouble(t, wrong(), signer.PINWrong, "2 tries left")
+	wantTrouble(t, wrong(), signer.PINWrong, "1 tries left")
+	wantTrouble(t, wrong(), signer.PINLocked)
+	wantTrouble(t, wrong(), signer.PINLocked, "tpm2_dictionarylockout")
+	if _, err := Open(locator(t, text), []byte(swtpm.PIN), dir); err == nil {
+		t.Error("a TPM that is locked takes the PIN")
+	} else {
+		wantTrouble(t, err, signer.PINLocked)
+	}
+	if err := machine.MaxTries(5); err != nil {
+		t.Fatal(err)
+	}
+	d = open(t, text, dir)
+	if err := signs(t, d, k); err != nil {
+		t.Errorf("after it was unlocked: %v", err)
+	}
+	d.Close()
+	if err := machine.Clear(); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Open(locator(t, text), []byte(swtpm.PIN), dir)
+	wantTrouble(t, err, signer.CounterMissing, "put the right TPM back")
+}
+
+// TestCounterRemoved removes what a TPM's owner can remove.
+func TestCounterRemoved(t *testing.T) {
+	for _, index := range []uint32{firstIndex, firstIndex + 1} {
+		machine, dir := start(t), t.TempDir()
+		text := "tpm:socket=" + machine.Socket
+		open(t, text, dir).Close()
+		undefine := []byte{0x80, 0x02, 0, 0, 0, 31, 0, 0, 1, 0x22, 0x40, 0, 0, 1, byte(index >> 24), byte(index >> 16), byte(index >> 8), byte(index), 0, 0, 0, 9, 0x40, 0, 0, 9, 0, 0, 0, 0, 0}
+		if err := machine.Command(undefine); err != nil {
+			t.Fatal(err)
+		}
+		_, err := Open(locator(t, text), []byte(swtpm.PIN), dir)
+		wantTrouble(t, err, signer.CounterMissing, "there is no NV index")
+	}
+}
+
+// TestKeyFiles changes what key files say: nothing is signed with what does not agree.
+func TestKeyFiles(t *testing.T) {
+	machine, dir := start(t), t.TempDir()
+	text := "tpm:socket=" + machine.Socket
+	d := open(t, text, dir)
+	ca, seal := create(t, d, "ca", signer.CA, signer.P256), create(t, d, "seal", signer.Seal, signer.P256)
+	folder := d.dir
+	k, err := d.find(ca.ID())
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.Close()
+	path := filepath.Join(folder, k.file())
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reopened := func() (*TPM, []signer.KeyInfo) {
+		d := open(t, text, dir)
+		keys, err := d.Keys()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d, keys
+	}
+	// The label of another key, the purpose of another key: the TPM does not take the authorization.
+	for name, change := range map[string]func(k *key){
+		"label":   func(k *key) { k.Label = "other" },
+		"purpose": func(k *key) { k.Purpose = signer.Seal },
+	} {
+		changed := k
+		change(&changed)
+		if err := d.writeKey(changed); err != nil {
+			t.Fatal(err)
+		}
+		d, keys := reopened()
+		if len(keys) != 2 {
+			t.Fatalf("%s: %d keys", name, len(keys))
+		}
+		wantTrouble(t, signs(t, d, ca), signer.KeyWrong)
+		if err := signs(t, d, seal); err != nil {
+			t.Error(err)
+		}
+		d.Close()
+	}
+	twice := k
+	twice.Label = "seal"
+	damaged := bytes.Clone(whole)
+	damaged[len(damaged)-5] ^= 1
+	doubled, err := cose.Marshal(twice)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		data []byte
+		keys int
+		note string
+	}{
+		"wrapped key changed": {damaged, 2, "TPM_RC_INTEGRITY"},
+		"cut":                 {whole[:len(whole)-1], 1, "EOF"},
+		"empty":               {nil, 1, "EOF"},
+		"label twice":         {doubled, 0, "another key has the same label"},
+		"large":               {make([]byte, maxFile+1), 1, "more than"},
+	} {
+		if err := os.WriteFile(path, c.data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		d, keys := reopened()
+		objects, err := d.Objects()
+		if err != nil {
+			t.Fatal(err)
+		}
+		i := slices.IndexFunc(objects, func(o signer.Object) bool { return o.Handle == k.file() })
+		if len(keys) != c.keys || i < 0 || !strings.Contains(objects[i].Note, c.note) {
+			t.Errorf("%s: %d keys, %+v", name, len(keys), objects)
+		}
+		if err := signs(t, d, ca); err == nil {
+			t.Errorf("%s: it signs", name)
+		}
+		d.Close()
+	}
+}
