@@ -25,7 +25,9 @@ type told struct {
 	changing  map[string]bool            // serials whose status was going to be changed
 	issued    map[string][]byte          // serial → certificate, DER
 	burned    map[string]bool            // serials
-	results   map[string]int             // request → how many results it has
+	burnings  int                        // how often some were, one after another
+	last      auditlog.Kind
+	results   map[string]int // request → how many results it has
 	outcomes  map[string]protocol.Outcome
 }
 
@@ -70,6 +72,7 @@ func read(t *testing.T, name string) *told {
 func (l *told) take(t *testing.T, leaf auditlog.Leaf, body []byte) error {
 	t.Helper()
 	serial := hex.EncodeToString(leaf.Serial)
+	defer func() { l.last = leaf.Kind }()
 	switch leaf.Kind {
 	case auditlog.Intents:
 		var b auditlog.IntentsBody
@@ -96,7 +99,9 @@ func (l *told) take(t *testing.T, leaf auditlog.Leaf, body []byte) error {
 		if l.burned[serial] || l.issued[serial] != nil {
 			t.Errorf("serial %s was burned, and used before", serial)
 		}
-		l.burned[serial] = true
+		if l.burned[serial] = true; l.last != auditlog.Burned {
+			l.burnings++
+		}
 		return nil
 	case auditlog.Issued, auditlog.Changed, auditlog.Refused, auditlog.Withdrawn:
 	default:

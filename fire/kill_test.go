@@ -35,6 +35,7 @@ type kills struct {
 	all    atomic.Int64
 	missed atomic.Int64
 	burned atomic.Int64
+	amid   atomic.Int64 // of the kills: came between intent and record
 	worlds atomic.Int64
 	took   map[int][3]time.Duration // commands that nobody disturbs, by items of the bundle
 }
@@ -78,9 +79,9 @@ func TestKills(t *testing.T) {
 	for i, v := range victims {
 		t.Logf("%4d kills of the %s", k.hit[i].Load(), v.name)
 	}
-	t.Logf("%d kills in %d worlds (%d missed), %d serials burned", k.all.Load(), k.worlds.Load(), k.missed.Load(), k.burned.Load())
-	if k.all.Load() >= 1000 && k.burned.Load() == 0 {
-		t.Error("no kill came between intent and record: the harness does not reach what it is for")
+	t.Logf("%d kills in %d worlds (%d missed), %d of them between intent and record: %d serials burned", k.all.Load(), k.worlds.Load(), k.missed.Load(), k.amid.Load(), k.burned.Load())
+	if k.amid.Load() < wanted/25 {
+		t.Errorf("%d of %d kills came between intent and record: the harness hardly reaches what it is for", k.amid.Load(), k.all.Load())
 	}
 }
 
@@ -109,16 +110,29 @@ func (k *kills) play(t *testing.T, w *world, random *rand.Rand) {
 	if want := []string{"0000000003.response", "0000000004.bundle", "0000000004.response"}; !slices.Equal(sorted(s.seen), want) {
 		t.Errorf("seen were %v, want %v", sorted(s.seen), want) // the response to the bundle before was waiting for its receipt
 	}
-	k.burned.Add(int64(len(w.check(t).burned)))
+	log := w.check(t)
+	k.burned.Add(int64(len(log.burned)))
+	k.amid.Add(int64(log.burnings))
 }
 
-// strike runs a command and kills somebody at a random moment of it.
+// strike runs a command and kills somebody at a random moment of it, or at one soon after signatures were asked for.
 func (k *kills) strike(t *testing.T, w *world, random *rand.Rand, n int) {
 	t.Helper()
 	v := victims[n]
-	delay := time.Duration(random.Int64N(int64(k.took[len(w.load.issue)][v.phase]) * 5 / 4))
+	span := int64(k.took[len(w.load.issue)][v.phase])
+	delay, aimed, asked := time.Duration(random.Int64N(span*5/4)), false, int64(0)
+	if v.phase == 1 && random.IntN(2) == 0 && len(w.glob(t, "appliance/responses/desk/0000000004.response")) == 0 {
+		delay, aimed, asked = time.Duration(random.Int64N(span/8)), true, w.askedBytes()
+	}
 	hit := false
 	o, err := watched(w.command(journey[v.phase]...), func(pid int, ended <-chan struct{}) {
+		for aimed && w.askedBytes() < asked+manySignatures {
+			select {
+			case <-time.After(time.Millisecond / 2):
+			case <-ended:
+				return
+			}
+		}
 		select {
 		case <-time.After(delay):
 			if v.child != "" {
@@ -151,6 +165,23 @@ func (k *kills) strike(t *testing.T, w *world, random *rand.Rand, n int) {
 	if o.code == 0 && v.phase == 1 && len(w.glob(t, "stick/coldseal/*/to-agent/desk/0000000004.response")) != 1 {
 		t.Errorf("%s killed after %v: exit 0 without a response: %s%s", v.name, delay, o.out, o.words)
 	}
+}
+
+// manySignatures is fewer bytes than a request for a batch of signatures has, and more than all before it.
+const manySignatures = 8 << 10
+
+// askedBytes is how much the signers of a world were asked, in bytes.
+func (w *world) askedBytes() (size int64) {
+	entries, err := os.ReadDir(w.path(askedDir))
+	if err != nil {
+		return 0 // nobody was asked yet
+	}
+	for _, e := range entries {
+		if info, err := e.Info(); err == nil {
+			size += info.Size()
+		}
+	}
+	return size
 }
 
 // descendant finds the last of the processes below one that runs a program: the signer is below the tap of its name.

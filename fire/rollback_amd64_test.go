@@ -15,15 +15,15 @@ import (
 	"coldseal/appliance/store"
 )
 
-// snapshot is a ledger as it was at one moment, and where the counter stood then.
+// snapshot is a state directory as it was at one moment, and where the counter stood then.
 type snapshot struct {
-	name    string // of files NAME.ledger and NAME.counter
+	name    string // of folder NAME with the ledger and the responses, and file NAME.counter; empty is what there is now
 	step    uint64 // that the ledger names; 0 if its genesis was not finished
 	counter uint64
 }
 
-// album takes a snapshot at every moment in which the ledger has become durable: two in each transaction, for data and
-// for what makes them count. So there is one before and one after each move of law 7.
+// album takes a snapshot before and after each move of law 7: whenever the ledger has become durable (two moments in each
+// transaction, for data and for what makes them count), the counter has moved, a response is stored.
 type album struct {
 	dir  string
 	last []snapshot
@@ -34,7 +34,8 @@ func (a *album) run(cmd *exec.Cmd) (outcome, error) {
 	var failed error
 	tr := &tracer{}
 	tr.after = func(c call) {
-		if c.name == "fdatasync" && c.path == "appliance/ledger.db" {
+		synced := strings.HasSuffix(c.name, "sync") // fsync, fdatasync
+		if synced && (c.path == "appliance/ledger.db" || c.path == "appliance/keys/counter" || c.path == "appliance/responses/desk") {
 			failed = errors.Join(failed, a.take(cmd.Dir))
 		}
 	}
@@ -44,17 +45,24 @@ func (a *album) run(cmd *exec.Cmd) (outcome, error) {
 
 func (a *album) take(world string) error {
 	s := snapshot{name: filepath.Join(a.dir, fmt.Sprint(len(a.last)))}
-	ledger, err := os.ReadFile(filepath.Join(world, "appliance/ledger.db"))
-	if err != nil {
-		return err
-	}
 	counter, err := os.ReadFile(filepath.Join(world, "appliance/keys/counter"))
 	if err != nil {
 		return err
 	}
 	s.counter = max(binary.BigEndian.Uint64(counter), binary.BigEndian.Uint64(counter[len(counter)/2:])) // two slots
+	ledger, err := os.ReadFile(filepath.Join(world, "appliance", "ledger.db"))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
 	a.last = append(a.last, s)
-	return errors.Join(os.WriteFile(s.name+".ledger", ledger, 0o600), os.WriteFile(s.name+".counter", counter, 0o600))
+	err = os.CopyFS(filepath.Join(s.name, "responses"), os.DirFS(filepath.Join(world, "appliance", "responses")))
+	if errors.Is(err, os.ErrNotExist) { // there is none yet
+		err = os.Mkdir(s.name, 0o700)
+	}
+	return errors.Join(err, os.WriteFile(filepath.Join(s.name, "ledger.db"), ledger, 0o600), os.WriteFile(s.name+".counter", counter, 0o600))
 }
 
 // read finds out which step each ledger names.
@@ -62,11 +70,7 @@ func (a *album) read(t *testing.T) {
 	t.Helper()
 	for i := range a.last {
 		s := &a.last[i]
-		dir := t.TempDir()
-		if err := os.Link(s.name+".ledger", filepath.Join(dir, "ledger.db")); err != nil {
-			t.Fatal(err)
-		}
-		ledger, err := store.Open(dir)
+		ledger, err := store.Open(s.name)
 		if errors.Is(err, store.ErrUnfinished) {
 			continue
 		}
@@ -84,8 +88,8 @@ func (a *album) read(t *testing.T) {
 	}
 }
 
-// TestRollback puts back every ledger that there ever was. With the counter as it is now all are refused but the
-// newest; with a counter of before, all but those of that step and of the one whose counter had not moved yet.
+// TestRollback puts back every state directory that there ever was. With the counter as it is now all are refused but those
+// of the newest step; with a counter of before, all but those of that step and of the one whose counter had not moved yet.
 func TestRollback(t *testing.T) {
 	a := &album{dir: t.TempDir()}
 	w := begin(t, t.TempDir(), a.run)
@@ -104,20 +108,24 @@ func TestRollback(t *testing.T) {
 	w.run = nil
 	a.read(t)
 	last := a.last[len(a.last)-1]
-	now := snapshot{counter: last.step} // without a name: the counter as it is
+	now := snapshot{counter: last.step}
 	random := dice(t)
 	var accepted, refused atomic.Int64
-	try := func(name string, ledger snapshot, counter snapshot) {
+	try := func(name string, state snapshot, counter snapshot) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if w.putBack(t, ledger, counter) {
+			if w.putBack(t, state, counter) {
 				accepted.Add(1)
 			} else {
 				refused.Add(1)
 			}
 		})
 	}
+	older := 0
 	for i, s := range a.last {
+		if s.step < last.step {
+			older++
+		}
 		try(fmt.Sprint("now/", i), s, now)
 		try(fmt.Sprint("then/", i), s, s) // power went at that moment
 		for _, j := range others(random, i, len(a.last)) {
@@ -125,10 +133,10 @@ func TestRollback(t *testing.T) {
 		}
 	}
 	t.Cleanup(func() {
-		t.Logf("%d ledgers: %d times refused, %d times accepted", len(a.last), refused.Load(), accepted.Load())
+		t.Logf("%d copies, %d of them older: %d times refused, %d times accepted", len(a.last), older, refused.Load(), accepted.Load())
 	})
-	if len(a.last) < 100 {
-		t.Errorf("%d ledgers are fewer than 100", len(a.last))
+	if older < 100 {
+		t.Errorf("%d older copies are fewer than 100", older)
 	}
 }
 
@@ -146,9 +154,9 @@ func others(random *rand.Rand, own, n int) (places []int) {
 	return places
 }
 
-// putBack starts an appliance on a ledger beside a counter, and asks whether that was right. It tells whether the
+// putBack starts an appliance on an older state beside a counter, and asks whether that was right. It tells whether the
 // appliance started.
-func (w *world) putBack(t *testing.T, ledger, counter snapshot) bool {
+func (w *world) putBack(t *testing.T, state, counter snapshot) bool {
 	t.Helper()
 	again := *w
 	again.dir = t.TempDir()
@@ -161,22 +169,23 @@ func (w *world) putBack(t *testing.T, ledger, counter snapshot) bool {
 	if err := os.WriteFile(again.path("secret"), readAll(t, w.path("secret")), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	put := func(from, to string) {
-		if err := os.WriteFile(again.path("appliance", to), readAll(t, from), 0o600); err != nil {
+	if err := os.RemoveAll(again.path("appliance", "responses")); err != nil {
+		t.Fatal(err)
+	}
+	copyTree(t, state.name, again.path("appliance"))
+	if counter.name != "" {
+		if err := os.WriteFile(again.path("appliance", "keys", "counter"), readAll(t, counter.name+".counter"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	put(ledger.name+".ledger", "ledger.db")
-	if counter.name != "" {
-		put(counter.name+".counter", "keys/counter")
-	}
 	o := again.try(t, journey[1]...)
-	right := ledger.step != 0 && (ledger.step == counter.counter || ledger.step == counter.counter+1)
-	where := fmt.Sprintf("ledger of step %d, counter at %d: exit %d\n%s%s", ledger.step, counter.counter, o.code, o.out, o.words)
+	right := state.step != 0 && (state.step == counter.counter || state.step == counter.counter+1)
+	where := fmt.Sprintf("ledger of step %d, counter at %d: exit %d\n%s%s", state.step, counter.counter, o.code, o.out, o.words)
 	if right {
 		if o.code != 0 && o.code != 4 || strings.Contains(o.words, "fault") {
 			t.Errorf("%s: it should start", where)
 		}
+		again.must(t, "appliance", "log", "verify")
 		return true
 	}
 	if o.code != 7 || !strings.Contains(o.words, "hint: ") {

@@ -20,14 +20,18 @@ import (
 // this too, but counts for each thread apart, and a Go program changes threads as it likes: only one count over all of
 // them tells the calls of two runs to be the same. It knows the registers of one architecture, which the file's name says.
 
-// call is one call that changes a file or sends something to another process.
+// call is one call about a file of the world, or that sends something to another process.
 type call struct {
 	number int    // of those that are counted, from 1
 	name   string // such as pwrite64
 	path   string // relative to the world, or socket
+	reads  bool   // it changes nothing
 }
 
 func (c call) String() string { return fmt.Sprintf("%d %s %s", c.number, c.name, c.path) }
+
+// writes tells whether a call may do half of what it was asked.
+func (c call) writes() bool { return strings.Contains(c.name, "write") }
 
 // fate is what becomes of a call: it fails with the error, writes half of what it was given, or does not come about
 // because its program is killed.
@@ -55,12 +59,29 @@ type thread struct {
 	third   uint64 // register that a short write changed
 }
 
-// counted are the calls, by number. All but the renames have a descriptor as their first argument.
-var counted = map[uint64]string{
-	unix.SYS_WRITE: "write", unix.SYS_PWRITE64: "pwrite64", unix.SYS_WRITEV: "writev", unix.SYS_FSYNC: "fsync", unix.SYS_FDATASYNC: "fdatasync",
-	unix.SYS_SYNCFS: "syncfs", unix.SYS_FTRUNCATE: "ftruncate", unix.SYS_FALLOCATE: "fallocate", unix.SYS_COPY_FILE_RANGE: "copy_file_range",
-	unix.SYS_SENDFILE: "sendfile", unix.SYS_RENAME: "rename", unix.SYS_RENAMEAT: "renameat", unix.SYS_RENAMEAT2: "renameat2",
+// counted are the calls, by number, and what says which file they are about.
+var counted = map[uint64]struct {
+	name  string
+	about argument
+}{
+	unix.SYS_WRITE: {"write", descriptor}, unix.SYS_PWRITE64: {"pwrite64", descriptor}, unix.SYS_WRITEV: {"writev", descriptor},
+	unix.SYS_FSYNC: {"fsync", descriptor}, unix.SYS_FDATASYNC: {"fdatasync", descriptor}, unix.SYS_SYNCFS: {"syncfs", descriptor},
+	unix.SYS_FTRUNCATE: {"ftruncate", descriptor}, unix.SYS_TRUNCATE: {"truncate", path}, unix.SYS_FALLOCATE: {"fallocate", descriptor},
+	unix.SYS_COPY_FILE_RANGE: {"copy_file_range", secondDescriptor}, unix.SYS_SENDFILE: {"sendfile", descriptor},
+	unix.SYS_RENAME: {"rename", path}, unix.SYS_RENAMEAT: {"renameat", pathIn}, unix.SYS_RENAMEAT2: {"renameat2", pathIn},
+	unix.SYS_MKDIRAT: {"mkdirat", pathIn}, unix.SYS_UNLINKAT: {"unlinkat", pathIn}, unix.SYS_OPENAT: {"openat", pathIn},
+	unix.SYS_READ: {"read", descriptor}, unix.SYS_PREAD64: {"pread64", descriptor}, unix.SYS_GETDENTS64: {"getdents64", descriptor},
 }
+
+// argument is how a call says which file it is about.
+type argument int
+
+const (
+	descriptor       argument = iota // the first argument
+	secondDescriptor                 // the third: what is copied to
+	path                             // the first argument
+	pathIn                           // the second argument, below the descriptor that is the first
+)
 
 // syscallInfo is struct ptrace_syscall_info.
 type syscallInfo struct {
@@ -223,24 +244,28 @@ func (t *tracer) syscall(tid int, th *thread) error {
 }
 
 func (t *tracer) enter(tid int, th *thread, info *syscallInfo) error {
-	name, known := counted[info.number]
+	k, known := counted[info.number]
 	if !known {
 		return nil
 	}
-	c := call{number: len(t.calls) + 1, name: name}
-	if !strings.HasPrefix(name, "rename") {
-		path, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", tid, int32(info.args[0])))
-		below := strings.TrimPrefix(path, t.dir+"/")
-		switch {
-		case err != nil:
-			return nil // it fails anyway, or is the signer's, which shows its descriptors to root only
-		case strings.HasPrefix(path, "socket:"):
-			c.path = "socket"
-		case below != path:
-			c.path = below
-		default:
-			return nil // its own business: standard output, the runtime's descriptors
-		}
+	c := call{number: len(t.calls) + 1, name: k.name}
+	switch k.name {
+	case "read", "pread64", "getdents64":
+		c.reads = true
+	case "openat":
+		c.reads = info.args[2]&(unix.O_CREAT|unix.O_TRUNC) == 0
+	}
+	full, err := t.file(tid, k.about, info.args)
+	below := strings.TrimPrefix(full, t.dir+"/")
+	switch {
+	case err != nil:
+		return nil // it fails anyway, or is the signer's, which shows its descriptors to root only
+	case strings.HasPrefix(full, "socket:") && !c.reads:
+		c.path = "socket"
+	case below != full:
+		c.path = below
+	default:
+		return nil // its own business: standard output, the runtime's descriptors
 	}
 	t.calls = append(t.calls, c)
 	th.pending, th.fate = &c, fate{}
@@ -264,6 +289,34 @@ func (t *tracer) enter(tid int, th *thread, info *syscallInfo) error {
 		return err
 	}
 	return syscall.Kill(tid, syscall.SIGKILL) // all threads of that program
+}
+
+// file finds the name of the file that a call is about.
+func (t *tracer) file(tid int, about argument, args [6]uint64) (string, error) {
+	at := fmt.Sprintf("/proc/%d/fd/%d", tid, int32(args[0]))
+	switch about {
+	case descriptor:
+		return os.Readlink(at)
+	case secondDescriptor:
+		return os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", tid, int32(args[2])))
+	}
+	address := args[0]
+	if about == pathIn {
+		address = args[1]
+	}
+	name := make([]byte, unix.PathMax)
+	n, err := syscall.PtracePeekData(tid, uintptr(address), name)
+	if end := bytes.IndexByte(name[:n], 0); end >= 0 {
+		name, err = name[:end], nil
+	}
+	if err != nil || filepath.IsAbs(string(name)) {
+		return filepath.Clean(string(name)), err
+	}
+	if about == path || int32(args[0]) == unix.AT_FDCWD {
+		at = fmt.Sprintf("/proc/%d/cwd", tid)
+	}
+	dir, err := os.Readlink(at)
+	return filepath.Join(dir, string(name)), err
 }
 
 func (t *tracer) leave(tid int, th *thread) error {
