@@ -68,46 +68,6 @@ func maybe(text string) int64 {
 	return at(text)
 }
 
-// TestValidityExact has 10,000 terms given to the second or refused, and never more than asked for, than the profile
-// gives, than the CA has.
-func TestValidityExact(t *testing.T) {
-	checked := 0
-	for checked < 10_000 {
-		rapid.Check(t, func(t *rapid.T) {
-			checked++
-			ca := &CA{NotBefore: rapid.Int64Range(0, 2e9).Draw(t, "ca from")}
-			ca.NotAfter = ca.NotBefore + rapid.Int64Range(0, 3e9).Draw(t, "ca term")
-			p := &policy.Profile{Days: rapid.Int64Range(1, 4000).Draw(t, "days"), AheadDays: rapid.Int64Range(0, 90).Draw(t, "ahead")}
-			p.MaxDays = p.Days + rapid.Int64Range(0, 4000).Draw(t, "more days")
-			now := rapid.Int64Range(0, 4e9).Draw(t, "now")
-			var askedFrom, askedTo int64
-			if rapid.Bool().Draw(t, "has from") {
-				askedFrom = max(1, now+rapid.Int64Range(-100*day, 100*day).Draw(t, "from"))
-			}
-			if rapid.Bool().Draw(t, "has to") {
-				askedTo = max(askedFrom, now) + rapid.Int64Range(0, 9000*day).Draw(t, "to")
-			}
-			from, to, refusal := Validity(ca, p, now, askedFrom, askedTo)
-			wantFrom := max(now, askedFrom)
-			wantTo := askedTo
-			if askedTo == 0 {
-				wantTo = min(wantFrom+p.Days*day-1, ca.NotAfter)
-			}
-			possible := now >= ca.NotBefore && wantFrom <= ca.NotAfter && wantTo <= ca.NotAfter && wantTo >= wantFrom &&
-				wantTo-wantFrom < p.MaxDays*day && wantFrom-now <= p.AheadDays*day
-			if possible != (refusal == nil) {
-				t.Fatalf("possible %v, refusal %v", possible, refusal)
-			}
-			if possible && (from != wantFrom || to != wantTo) {
-				t.Fatalf("%d to %d, want %d to %d", from, to, wantFrom, wantTo)
-			}
-			if !possible && refusal.Code != protocol.CodeValidityOutside && refusal.Code != protocol.CodeValidityTooLong {
-				t.Fatalf("refused for %s", refusal.Code)
-			}
-		})
-	}
-}
-
 func TestTimes(t *testing.T) {
 	for text, want := range map[string]string{
 		"1970-01-01T00:00:00Z": "170d3730303130313030303030305a",
