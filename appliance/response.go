@@ -32,14 +32,19 @@ func (e *Engine) responsePath(agent string, sequence uint64) string {
 	return filepath.Join(e.Dir, "responses", agent, fmt.Sprintf("%010d%s", sequence, responseSuffix))
 }
 
-// pendingResponses lists the stored responses of an agent, by number.
+// pendingResponses lists the stored responses of an agent, by number. They are durable: who stored one may have been
+// killed before it was.
 func (e *Engine) pendingResponses(agent string) ([]uint64, error) {
-	entries, err := os.ReadDir(filepath.Join(e.Dir, "responses", agent))
+	dir := filepath.Join(e.Dir, "responses", agent)
+	entries, err := os.ReadDir(dir)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("list responses: %w", err)
+	}
+	if err := media.MakeFolder(dir); err != nil {
+		return nil, err
 	}
 	var sequences []uint64
 	for _, entry := range entries {

@@ -73,34 +73,48 @@ func Exists(dir string) (bool, error) {
 	return err == nil, err
 }
 
-// Create opens the store in dir and makes it first if it is not there; what was begun is finished.
+// Create opens the store in dir and makes it first if it is not there. It gets its name once all of it is durable: bbolt
+// writes a new file in one piece, can't tell when a power cut left half of it, and panics.
 func Create(dir string) (*Store, error) {
 	path := filepath.Join(dir, fileName)
-	switch err := whole(path); {
-	case err == nil:
-	case !errors.Is(err, os.ErrNotExist):
-		return nil, fmt.Errorf("open store %s: %w", path, err)
-	default: // there is none, or one that was not finished
-		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return nil, fmt.Errorf("remove unfinished store: %w", err)
-		}
+	err := whole(path)
+	if errors.Is(err, os.ErrNotExist) {
+		err = create(path)
 	}
-	s, err := open(dir)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("create store %s: %w", path, err)
+	}
+	return open(path)
+}
+
+func create(path string) error {
+	next := path + ".new"
+	if err := os.Remove(next); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	s, err := open(next)
+	if err != nil {
+		return err
 	}
 	err = s.db.Update(func(tx *bbolt.Tx) error {
 		for _, name := range buckets {
-			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
+			if _, err := tx.CreateBucket(name); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("create store: %w", err), s.Close())
+	if err := errors.Join(err, s.Close()); err != nil {
+		return err
 	}
-	return s, nil
+	if err := os.Rename(next, path); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
 }
 
 // Open opens the store in dir and waits at most five seconds for another command. The error is os.ErrNotExist if there
@@ -112,14 +126,14 @@ func Open(dir string) (*Store, error) {
 	if err := whole(filepath.Join(dir, fileName)); err != nil {
 		return nil, fmt.Errorf("open store in %s: %w", dir, err)
 	}
-	s, err := open(dir)
+	s, err := open(filepath.Join(dir, fileName))
 	if err != nil {
 		return nil, err
 	}
 	err = s.db.View(func(tx *bbolt.Tx) error {
 		for _, name := range buckets {
 			if tx.Bucket(name) == nil {
-				return fmt.Errorf("bucket %s is missing: %w", name, os.ErrNotExist)
+				return fmt.Errorf("bucket %s is missing", name)
 			}
 		}
 		m, found, err := get[Meta](&Tx{tx: tx}, bucketMeta, keyMeta)
@@ -139,24 +153,18 @@ func Open(dir string) (*Store, error) {
 	return s, nil
 }
 
-// firstPages are written when a file is made; a store with buckets has more.
-const firstPages = 4
-
 // whole asks whether a file is as long as it says itself. bbolt reads through a memory map, where what is missing ends
-// the program. The error is os.ErrNotExist for a file so short that nothing was ever in it.
+// the program.
 func whole(path string) error {
 	info, err := os.Stat(path)
 	if err != nil {
 		return err
 	}
-	begun := info.Size() <= firstPages*int64(os.Getpagesize())
 	db, err := bbolt.Open(path, 0, &bbolt.Options{ReadOnly: true, Timeout: timeout})
-	switch {
-	case errors.Is(err, bolterrors.ErrTimeout):
+	if errors.Is(err, bolterrors.ErrTimeout) {
 		return ErrBusy
-	case err != nil && begun:
-		return fmt.Errorf("%w: %w", os.ErrNotExist, err)
-	case err != nil:
+	}
+	if err != nil {
 		return err
 	}
 	var size int64
@@ -166,9 +174,6 @@ func whole(path string) error {
 	})
 	if err = errors.Join(err, db.Close()); err == nil && size > info.Size() {
 		err = fmt.Errorf("%d of its %d bytes are missing", size-info.Size(), size)
-		if begun {
-			err = fmt.Errorf("%w: %w", os.ErrNotExist, err)
-		}
 	}
 	return err
 }
@@ -176,8 +181,7 @@ func whole(path string) error {
 // timeout is how long another command is waited for.
 const timeout = 5 * time.Second
 
-func open(dir string) (*Store, error) {
-	path := filepath.Join(dir, fileName)
+func open(path string) (*Store, error) {
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{
 		Timeout: timeout, FreelistType: bbolt.FreelistMapType, NoFreelistSync: true,
 		InitialMmapSize: 1 << 30, // address space only: growing the map would make an import's readers wait
@@ -187,6 +191,10 @@ func open(dir string) (*Store, error) {
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open store %s: %w", path, err)
+	}
+	// Who was killed may have left a transaction that can be read and is not durable yet. What is done now builds on it.
+	if err := db.Sync(); err != nil {
+		return nil, errors.Join(fmt.Errorf("sync store %s: %w", path, err), db.Close())
 	}
 	return &Store{db}, nil
 }

@@ -46,6 +46,9 @@ func openCounter(path string) (*counter, error) {
 		return nil, err
 	}
 	value, err := readCounter(f)
+	if err == nil {
+		err = unix.Fdatasync(int(f.Fd())) // whoever wrote the value may have been killed before that
+	}
 	if err != nil {
 		f.Close()
 		return nil, err

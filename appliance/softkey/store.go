@@ -72,6 +72,10 @@ func open(path string, secret Secret) (_ *Store, err error) {
 	if s.dir, err = lockDirectory(path); err != nil {
 		return nil, err
 	}
+	// Who was killed may have left a name that can be read and is not durable yet. What is done now builds on it.
+	if err := s.dir.Sync(); err != nil {
+		return nil, fmt.Errorf("sync %s: %w", path, err)
+	}
 	file, err := readBounded(filepath.Join(path, keystoreName), maxKeystore)
 	if errors.Is(err, os.ErrNotExist) {
 		return s, s.create(secret)

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
-	bolterrors "go.etcd.io/bbolt/errors"
 
 	"coldseal/protocol/cose"
 )
@@ -73,15 +72,27 @@ type Store struct {
 // fileName is the ledger's name in the state directory.
 const fileName = "ledger.db"
 
-// Create makes a new ledger in dir and leaves it open.
+// Create makes a new ledger in dir and leaves it open. It gets its name once all of it is durable: bbolt writes a new file
+// in one piece, can't tell when a power cut left half of it, and panics.
 func Create(dir string) (*Store, error) {
 	path := filepath.Join(dir, fileName)
 	if _, err := os.Lstat(path); err == nil {
 		return nil, fmt.Errorf("create ledger %s: %w", path, ErrExists)
 	}
-	s, err := open(path)
+	if err := create(path); err != nil {
+		return nil, fmt.Errorf("create ledger %s: %w", path, err)
+	}
+	return open(path)
+}
+
+func create(path string) error {
+	next := path + ".new"
+	if err := os.Remove(next); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	s, err := open(next)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	err = s.db.Update(func(tx *bbolt.Tx) error {
 		for _, name := range allBuckets() {
@@ -91,10 +102,17 @@ func Create(dir string) (*Store, error) {
 		}
 		return nil
 	})
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("create ledger %s: %w", path, err), s.Close())
+	if err := errors.Join(err, s.Close()); err != nil {
+		return err
 	}
-	return s, nil
+	if err := os.Rename(next, path); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
 }
 
 // Remove deletes a ledger that nobody relies on: that of a genesis which was not finished.
@@ -121,7 +139,7 @@ func Open(dir string) (*Store, error) {
 	err = s.View(func(tx *Tx) error {
 		for _, name := range allBuckets() {
 			if tx.tx.Bucket(name) == nil {
-				return fmt.Errorf("bucket %s is missing: %w", name, ErrUnfinished)
+				return fmt.Errorf("bucket %s is missing", name)
 			}
 		}
 		m, err := tx.Meta()
@@ -136,24 +154,15 @@ func Open(dir string) (*Store, error) {
 	return s, nil
 }
 
-// firstPages are written when a file is made; a ledger with buckets has more.
-const firstPages = 4
-
 // whole asks whether a file is as long as it says itself. bbolt reads through a memory map, where what is missing ends
-// the program. A file so short that nothing was ever in it is one that was never finished.
+// the program.
 func whole(path string) error {
 	info, err := os.Stat(path)
 	if err != nil {
 		return err
 	}
-	begun := info.Size() <= firstPages*int64(os.Getpagesize())
 	db, err := bbolt.Open(path, 0, &bbolt.Options{ReadOnly: true, Timeout: time.Second})
-	switch {
-	case errors.Is(err, bolterrors.ErrTimeout):
-		return err
-	case err != nil && begun:
-		return fmt.Errorf("%w: %w", ErrUnfinished, err)
-	case err != nil:
+	if err != nil {
 		return err
 	}
 	var size int64
@@ -163,9 +172,6 @@ func whole(path string) error {
 	})
 	if err = errors.Join(err, db.Close()); err == nil && size > info.Size() {
 		err = fmt.Errorf("%d of its %d bytes are missing", size-info.Size(), size)
-		if begun {
-			err = fmt.Errorf("%w: %w", ErrUnfinished, err)
-		}
 	}
 	return err
 }
@@ -175,6 +181,10 @@ func open(path string) (*Store, error) {
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Second, FreelistType: bbolt.FreelistMapType, NoFreelistSync: true})
 	if err != nil {
 		return nil, fmt.Errorf("open ledger %s: %w", path, err)
+	}
+	// Who was killed may have left a transaction that can be read and is not durable yet. What is done now builds on it.
+	if err := db.Sync(); err != nil {
+		return nil, errors.Join(fmt.Errorf("sync ledger %s: %w", path, err), db.Close())
 	}
 	return &Store{db}, nil
 }

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// TestCutLedger opens a ledger that is cut after every 512 bytes. All are refused, none ends the program; those that
-// never held anything are said to be unfinished.
+// TestCutLedger opens a ledger that is cut after every 512 bytes. All are refused, none ends the program, and none is
+// taken for one that genesis did not finish.
 func TestCutLedger(t *testing.T) {
 	s, dir := newStore(t)
 	var used int64
@@ -26,10 +26,6 @@ func TestCutLedger(t *testing.T) {
 		t.Fatal(err)
 	}
 	data = data[:used]
-	begun := firstPages * os.Getpagesize()
-	if len(data) <= begun {
-		t.Fatalf("the ledger has %d bytes only", len(data))
-	}
 	cut := t.TempDir()
 	for size := 0; size < len(data); size += 512 {
 		if err := os.WriteFile(filepath.Join(cut, fileName), data[:size], 0o600); err != nil {
@@ -39,8 +35,32 @@ func TestCutLedger(t *testing.T) {
 		if err == nil {
 			t.Fatalf("a ledger cut after %d of %d bytes opens: %v", size, len(data), s.Close())
 		}
-		if errors.Is(err, ErrUnfinished) != (size <= begun) {
+		if errors.Is(err, ErrUnfinished) {
 			t.Errorf("cut after %d of %d bytes: %v", size, len(data), err)
 		}
+	}
+}
+
+// TestCreateAgain makes a ledger where half of one was left.
+func TestCreateAgain(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, fileName+".new"), make([]byte, 4096), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Create(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(dir); !errors.Is(err, ErrUnfinished) {
+		t.Errorf("a ledger in which nothing was written: %v", err)
+	}
+	if _, err := Create(dir); !errors.Is(err, ErrExists) {
+		t.Errorf("a second one: %v", err)
+	}
+	if left, err := filepath.Glob(filepath.Join(dir, "*.new")); err != nil || len(left) != 0 {
+		t.Errorf("left are %v, %v", left, err)
 	}
 }

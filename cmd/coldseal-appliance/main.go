@@ -20,6 +20,7 @@ import (
 	"coldseal/appliance/signer"
 	"coldseal/appliance/wire"
 	"coldseal/cmd/internal/cli"
+	"coldseal/protocol/media"
 )
 
 // built is when the release was built, in unix seconds; the Makefile sets it. No clock is believed that is before it.
@@ -119,8 +120,8 @@ func (d *devices) workers(ctx context.Context) (appliance.Config, func() error, 
 	if err != nil {
 		return c, stop, err
 	}
-	if err := os.MkdirAll(d.state, 0o700); err != nil {
-		return c, stop, fmt.Errorf("make state directory: %w", err)
+	if err := media.MakeFolder(d.state); err != nil {
+		return c, stop, err
 	}
 	args := []string{"--dir", filepath.Join(d.state, "keys")}
 	var opts signer.Options

@@ -25,6 +25,7 @@ type Medium struct {
 	path  string
 	root  *os.Root
 	swept map[string]bool // folders in which leftovers were removed
+	kept  map[string]bool // folders that are there to stay
 }
 
 // OpenMedium opens the folder at path, which may itself be reached by links: the operator chose it.
@@ -40,7 +41,7 @@ func OpenMedium(path string) (*Medium, error) {
 	if err != nil {
 		return nil, mediumError("open", path, err)
 	}
-	return &Medium{path: path, root: root, swept: map[string]bool{}}, nil
+	return &Medium{path: path, root: root, swept: map[string]bool{}, kept: map[string]bool{}}, nil
 }
 
 // Close lets the medium be unmounted.
@@ -125,7 +126,7 @@ func (m *Medium) folder(dir string, create bool) (*os.Root, error) {
 		return at, err
 	}
 	for step := range strings.SplitSeq(dir, "/") {
-		next, err := descend(at, step, create)
+		next, err := descend(at, step, create && !m.kept[dir])
 		if closeErr := at.Close(); err == nil {
 			err = closeErr
 		}
@@ -134,18 +135,22 @@ func (m *Medium) folder(dir string, create bool) (*os.Root, error) {
 		}
 		at = next
 	}
+	if create {
+		m.kept[dir] = true
+	}
 	return at, nil
 }
 
+// descend goes one step down. To create is to make the step durable, too: who made it may have ended before that.
 func descend(at *os.Root, step string, create bool) (*os.Root, error) {
 	before, err := at.Lstat(step)
 	if create && errors.Is(err, fs.ErrNotExist) {
 		if err = at.Mkdir(step, 0o755); err == nil {
-			err = syncFolder(at)
-		}
-		if err == nil {
 			before, err = at.Lstat(step)
 		}
+	}
+	if create && err == nil {
+		err = syncFolder(at)
 	}
 	if err != nil {
 		return nil, err

@@ -47,19 +47,23 @@ func WriteFile(name string, opts WriteOptions, fill func(io.Writer) error) error
 }
 
 // MakeFolder makes a folder on this machine's own disk, mode 0700, and missing ones above it. When it returns nil, the
-// folder is there to stay, with the names of all that is in it: making a folder is not durable by itself.
+// folder is there to stay, with the names of all that is in it: making a folder is not durable by itself. Nothing is made
+// in a folder that is not there to stay, for nobody would find out later.
 func MakeFolder(name string) error {
-	err := os.Mkdir(name, 0o700)
-	if errors.Is(err, fs.ErrNotExist) {
-		if err = MakeFolder(filepath.Dir(name)); err == nil {
-			err = os.Mkdir(name, 0o700)
+	above := filepath.Dir(name)
+	if _, err := os.Stat(name); errors.Is(err, fs.ErrNotExist) {
+		if err := MakeFolder(above); err != nil {
+			return err
+		}
+		if err := os.Mkdir(name, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			return diskError("make folder", name, err)
 		}
 	}
-	if err != nil && !errors.Is(err, fs.ErrExist) {
-		return diskError("make folder", name, err)
-	}
-	for _, folder := range []string{name, filepath.Dir(name)} {
+	for _, folder := range []string{name, above} {
 		d, err := os.Open(folder)
+		if folder == above && errors.Is(err, fs.ErrPermission) {
+			continue // one that others made for us
+		}
 		if err == nil {
 			err = errors.Join(syncFile(d), d.Close())
 		}
