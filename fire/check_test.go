@@ -47,8 +47,7 @@ func read(t *testing.T, name string) *told {
 		}
 		return data
 	}
-	log := &told{announced: map[protocol.Digest]bool{}, intended: map[string]protocol.Digest{}, changing: map[string]bool{},
-		issued: map[string][]byte{}, burned: map[string]bool{}, results: map[string]int{}, outcomes: map[string]protocol.Outcome{}}
+	log := newTold()
 	next(auditlog.MaxCheckpoint)
 	for {
 		leaf := next(protocol.MaxLeaf)
@@ -67,6 +66,11 @@ func read(t *testing.T, name string) *told {
 			t.Fatalf("%s: %v", name, err)
 		}
 	}
+}
+
+func newTold() *told {
+	return &told{announced: map[protocol.Digest]bool{}, intended: map[string]protocol.Digest{}, changing: map[string]bool{},
+		issued: map[string][]byte{}, burned: map[string]bool{}, results: map[string]int{}, outcomes: map[string]protocol.Outcome{}}
 }
 
 func (l *told) take(t *testing.T, leaf auditlog.Leaf, body []byte) error {

@@ -82,6 +82,17 @@ type signRequest struct {
 
 const opSign = 4
 
+// digests are what it asks to sign with a CA's key.
+func (s *signRequest) digests() (digests []protocol.Digest) {
+	if s.Purpose != signer.CA {
+		return nil
+	}
+	for _, input := range s.Inputs {
+		digests = append(digests, protocol.Digest(input)) // P-256: SHA-256 of what is signed
+	}
+	return digests
+}
+
 // asked lists what the signers of a world were asked to sign with a CA's key: digests of the parts to be signed.
 func (w *world) asked(t *testing.T) (digests []protocol.Digest) {
 	t.Helper()
@@ -106,11 +117,7 @@ func (w *world) asked(t *testing.T) (digests []protocol.Digest) {
 			if err := cose.Unmarshal(body, &s); err != nil {
 				t.Fatalf("%s: %v", name, err)
 			}
-			for _, input := range s.Inputs {
-				if s.Purpose == signer.CA {
-					digests = append(digests, protocol.Digest(input)) // P-256: SHA-256 of what is signed
-				}
-			}
+			digests = append(digests, s.digests()...)
 		}
 		f.Close()
 	}

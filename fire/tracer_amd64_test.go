@@ -47,6 +47,8 @@ type tracer struct {
 	after  func(call)      // may be nil; the thread that made the call stands still meanwhile
 	calls  []call
 
+	journal *journal // writes down what is done; may be nil
+
 	dir     string
 	self    string
 	threads map[int]*thread
@@ -233,6 +235,14 @@ func (t *tracer) syscall(tid int, th *thread) error {
 	size := unsafe.Sizeof(info)
 	if _, _, errno := syscall.Syscall6(syscall.SYS_PTRACE, ptraceGetSyscallInfo, uintptr(tid), size, uintptr(unsafe.Pointer(&info)), 0, 0); errno != 0 {
 		return errno
+	}
+	if t.journal != nil {
+		switch info.op {
+		case infoEntry:
+			t.journal.enter(tid, &info)
+		case infoExit:
+			t.journal.leave(tid, int64(info.number)) // there the kernel puts the result
+		}
 	}
 	switch {
 	case info.op == infoEntry:
