@@ -58,6 +58,10 @@ var onlyIn = []struct {
 	{"go.etcd.io/bbolt", []string{"appliance/store", "agent/store"}, "what mentions a database is that side's store"},
 	{"github.com/zmap/zlint/v3", []string{"cmd/coldseal-lint", "bench"}, "it links net/http; linting is a process of its own"},
 	{"coldseal/appliance/softkey", []string{"cmd/coldseal-signer"}, "keys are in the signer process and nowhere else"},
+	{"coldseal/appliance/hsm", []string{"cmd/coldseal-signer", "bench"}, "keys are in the signer process; bench uses its tokens of software"},
+	{"coldseal/appliance/tpm", []string{"cmd/coldseal-signer", "bench"}, "keys are in the signer process; bench uses its TPMs of software"},
+	{"github.com/miekg/pkcs11", []string{"appliance/hsm"}, "one way to a token"},
+	{"github.com/google/go-tpm", []string{"appliance/tpm"}, "one way to a TPM"},
 	{"filippo.io/age", []string{"protocol/media", "protocol/keyfile"}, "encryption for the gap, and of key files"},
 }
 
@@ -129,8 +133,8 @@ func TestWhatTheProgramsLink(t *testing.T) {
 		why     string
 	}{
 		{"coldseal-appliance", []string{"net/http", "crypto/tls"}, "the appliance has no network"},
-		{"coldseal-appliance", []string{"coldseal/appliance/softkey", "coldseal/agent"}, "who parses a medium holds no key, and the sides are apart"},
-		{"coldseal-signer", []string{"net/http", "crypto/tls", "coldseal/protocol/media", "coldseal/protocol/policy"}, "who holds keys parses no medium"},
+		{"coldseal-appliance", []string{"coldseal/appliance/softkey", "coldseal/appliance/hsm", "coldseal/appliance/tpm", "coldseal/agent"}, "who parses a medium holds no key, and the sides are apart"},
+		{"coldseal-signer", []string{"net/http", "crypto/tls", "coldseal/protocol/media", "coldseal/protocol/policy", "coldseal/appliance/hsm/softtoken", "coldseal/appliance/tpm/swtpm"}, "who holds keys parses no medium"},
 		{"coldseal-agent", []string{"coldseal/appliance"}, "the sides are apart"},
 	} {
 		for _, p := range list(t, "./cmd/"+rule.program) {

@@ -1,12 +1,14 @@
 package appliance
 
 import (
+	"errors"
 	"slices"
 
 	"coldseal/appliance/issue"
 	"coldseal/appliance/lint"
 	"coldseal/appliance/signer"
 	"coldseal/appliance/store"
+	"coldseal/appliance/wire"
 	"coldseal/protocol"
 	"coldseal/protocol/auditlog"
 	"coldseal/protocol/cose"
@@ -30,10 +32,13 @@ func (r *run) createKey(it *item) (*protocol.Refusal, error) {
 		return nil, nil
 	}
 	key, err := r.Signer.CreateKey(c.Label, signer.CA, signer.Algorithm(c.Algorithm))
+	if refused, is := errors.AsType[*wire.Refused](err); is && refused.Code == signer.RefusedDevice {
+		return protocol.Refuse(protocol.CodeNoDevice, "algorithm", c.Algorithm), nil
+	}
 	if err != nil {
 		return nil, fault("create key "+c.Label, err)
 	}
-	it.result.Key = key.Info().SPKI
+	it.result.Key, it.result.Attestation = key.Info().SPKI, key.Attestation()
 	return nil, nil
 }
 

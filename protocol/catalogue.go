@@ -126,6 +126,7 @@ var refusals = [...]RefusalRow{
 	{CodeWithdrawn, false, Text{"the request was withdrawn", "make a new request"}},
 	{CodeAlreadyDone, false, Text{"the request was done already and cannot be withdrawn", "revoke the certificate"}},
 	{CodeKeyExists, false, Text{"there is a key {label} already", "choose another label"}},
+	{CodeNoDevice, true, Text{"no device of the appliance holds {algorithm} keys of CAs", "order a key of another algorithm, or start the appliance with a device that does; coldseal-appliance doctor lists what they hold"}},
 	{CodeKeyUnknown, false, Text{"there is no CA key {key}", "make it first: order create-key"}},
 	{CodeKeyInUse, true, Text{"{count} certificates under the CA {label} are not revoked and live until {date}", "revoke them, or order it again when they have ended"}},
 	{CodeCAInvalid, false, Text{"the certificate of the CA cannot be taken: {reason}", "bring the right certificate and order it again"}},

@@ -105,6 +105,7 @@ const (
 	CodeWithdrawn         Code = "withdrawn"
 	CodeAlreadyDone       Code = "already-done"
 	CodeKeyExists         Code = "key-exists"
+	CodeNoDevice          Code = "no-device"
 	CodeKeyUnknown        Code = "key-unknown"
 	CodeKeyInUse          Code = "key-in-use"
 	CodeCAInvalid         Code = "ca-invalid"

@@ -105,7 +105,11 @@ type Result struct {
 	Key         []byte   `cbor:"6,keyasint,omitempty"` // SubjectPublicKeyInfo; create-key only
 	Receipt     []byte   `cbor:"7,keyasint,omitempty"` // COSE_Sign1 of a Receipt; revoked and held
 	Refusal     *Refusal `cbor:"8,keyasint,omitempty"` // refused only
+	Attestation []byte   `cbor:"9,keyasint,omitempty"` // beside the key: its device's proof that it can't leave; not verified here
 }
+
+// MaxAttestation bounds an attestation in bytes.
+const MaxAttestation = 16 << 10
 
 // Answer is a result on its way, with its place in the log. Refusals that may be tried again have none.
 type Answer struct {
@@ -155,6 +159,8 @@ func (r *Result) check() error {
 		return fmt.Errorf("%s: a certificate is missing or out of place", o)
 	case o != OutcomeDone && len(r.Key) != 0:
 		return fmt.Errorf("%s: a key is out of place", o)
+	case len(r.Key) == 0 && len(r.Attestation) != 0, len(r.Attestation) > MaxAttestation:
+		return fmt.Errorf("%s: an attestation is out of place, or of %d bytes", o, len(r.Attestation))
 	case takesAway != (len(r.Receipt) != 0):
 		return fmt.Errorf("%s: a receipt is missing or out of place", o)
 	case (o == OutcomeRefused) != (r.Refusal != nil):

@@ -300,6 +300,11 @@ func TestResultRefusals(t *testing.T) {
 				r.Receipt = []byte{1}
 			}
 		},
+		"attestation": func(r *R, there bool) {
+			if r.Attestation = nil; there {
+				r.Attestation = []byte{1}
+			}
+		},
 		"refusal": func(r *R, there bool) {
 			if r.Refusal = nil; there {
 				r.Refusal = protocol.Refuse(protocol.CodeWithdrawn)
@@ -329,10 +334,15 @@ func TestResultRefusals(t *testing.T) {
 		"bad parameter":     {ID: id, Outcome: protocol.OutcomeRefused, Refusal: &protocol.Refusal{Code: "x", Params: map[string]string{"A": ""}}},
 		"long value":        {ID: id, Outcome: protocol.OutcomeRefused, Refusal: &protocol.Refusal{Code: "x", Params: map[string]string{"a": strings.Repeat("v", 257)}}},
 		"no id, no outcome": {},
+		"long attestation":  {ID: id, Outcome: protocol.OutcomeDone, Key: []byte{1}, Attestation: make([]byte, protocol.MaxAttestation+1)},
 	} {
 		if _, err := protocol.ParseResult(marshal(t, r)); err == nil {
 			t.Errorf("%s: was accepted", name)
 		}
+	}
+	attested := R{ID: id, Outcome: protocol.OutcomeDone, Key: []byte{1}, Attestation: make([]byte, protocol.MaxAttestation)}
+	if r, err := protocol.ParseResult(marshal(t, attested)); err != nil || len(r.Attestation) != protocol.MaxAttestation {
+		t.Errorf("a key with its attestation: %v", err)
 	}
 	body := marshal(t, R{ID: id, Outcome: protocol.OutcomeDone})
 	for name, c := range map[string]struct {

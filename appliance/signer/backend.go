@@ -74,9 +74,6 @@ const (
 	AttestationPIV = "yubikey-piv"
 )
 
-// maxAttestation bounds the encoding of an attestation in bytes.
-const maxAttestation = 16 << 10
-
 // Encode gives the bytes that go into the log; nil of nil.
 func (a *Attestation) Encode() ([]byte, error) {
 	if a == nil {

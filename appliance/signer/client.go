@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"coldseal/appliance/wire"
+	"coldseal/protocol"
 )
 
 const (
@@ -181,8 +182,8 @@ func (c *Client) CreateKey(label string, purpose Purpose, algorithm Algorithm) (
 	if err != nil {
 		return nil, c.conn.Fail(err)
 	}
-	if key.attestation, err = reply.Attestation.Encode(); err != nil || len(key.attestation) > maxAttestation {
-		return nil, c.conn.Fail(fmt.Errorf("attestation of key %s has %d bytes, allowed are %d", label, len(key.attestation), maxAttestation))
+	if key.attestation, err = reply.Attestation.Encode(); err != nil || len(key.attestation) > protocol.MaxAttestation {
+		return nil, c.conn.Fail(fmt.Errorf("attestation of key %s has %d bytes, allowed are %d", label, len(key.attestation), protocol.MaxAttestation))
 	}
 	return key, nil
 }
