@@ -30,6 +30,8 @@ func (a *auditor) person(r *replay, e *entry, id protocol.Digest) (who policy.Ap
 		return who, key, nil, false
 	}
 	switch c := h.certificate; {
+	case a.compromised[id]: // by another certificate of the same key
+		discount = protocol.Refuse(protocol.CodeApproverRevoked, "person", h.Person, "status", protocol.ReasonKeyCompromise.String())
 	case c.status != auditlog.Active:
 		discount = protocol.Refuse(protocol.CodeApproverRevoked, "person", h.Person, "status", c.status.String())
 	case e.leaf.Time < c.notBefore || e.leaf.Time > c.notAfter:
@@ -116,6 +118,9 @@ func (a *auditor) intent(r *replay, e *entry, in auditlog.Intent, opened []given
 	n.req.Content = nil
 	if c, other := q.req.Release(); other == nil {
 		n.hold = c.Hold
+	}
+	if c, other := q.req.Revocation(); other == nil {
+		n.lost = c.Reason == protocol.ReasonKeyCompromise
 	}
 	if refusal == nil {
 		a.decide(q, in, n)

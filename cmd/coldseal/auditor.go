@@ -20,6 +20,7 @@ type auditor struct {
 	approvers    map[protocol.Digest]*certified // by key
 	signing      map[string]announced           // certificates on their way, by issuer and serial
 	changing     map[protocol.Digest]announced  // changes and withdrawals on their way, by request
+	compromised  map[protocol.Digest]bool        // keys that were reported so
 	crls         map[protocol.Digest]crlCount
 	profiles     map[string]*profileCount
 	kinds        map[protocol.Kind]*kindCount
@@ -58,6 +59,7 @@ type announced struct {
 	renews  string // the certificate renewed, by issuer and serial
 	persons bool   // approved it; otherwise the current key alone
 	hold    uint64 // entry that a release ends
+	lost    bool   // a revocation: the key is compromised
 }
 
 type crlCount struct {
@@ -72,7 +74,7 @@ type kindCount struct{ announced, stands, found, undecided, done, refused uint64
 
 func newAuditor() *auditor {
 	return &auditor{certificates: map[string]*certificate{}, approvers: map[protocol.Digest]*certified{}, signing: map[string]announced{},
-		changing: map[protocol.Digest]announced{}, crls: map[protocol.Digest]crlCount{}, profiles: map[string]*profileCount{}, kinds: map[protocol.Kind]*kindCount{}}
+		changing: map[protocol.Digest]announced{}, compromised: map[protocol.Digest]bool{}, crls: map[protocol.Digest]crlCount{}, profiles: map[string]*profileCount{}, kinds: map[protocol.Kind]*kindCount{}}
 }
 
 func (a *auditor) find(e *entry, format string, args ...any) {

@@ -54,6 +54,9 @@ func (a *auditor) issued(r *replay, e *entry) error {
 	}
 	c.spki, c.notBefore, c.notAfter = slices.Clone(cert.RawSubjectPublicKeyInfo), cert.NotBefore.Unix(), cert.NotAfter.Unix()
 	issuer := protocol.Digest(e.leaf.Issuer)
+	if a.compromised[protocol.DigestOf(c.spki)] {
+		a.find(e, "the certificate %x has a key that was reported compromised before", e.leaf.Serial)
+	}
 	if string(cert.SerialNumber.Bytes()) != string(e.leaf.Serial) || result.Issuer != issuer {
 		a.find(e, "the certificate is not the one that the entry names")
 	}
@@ -129,6 +132,9 @@ func (a *auditor) changed(e *entry) error {
 		a.find(e, "serial %x is released from a hold that entry %d did not begin, or that was over", serial, n.hold)
 	case n.req.Kind.TakesAway() && c.status >= e.leaf.Status:
 		a.find(e, "serial %x is %s and was %s before", serial, e.leaf.Status, c.status)
+	}
+	if found && n.lost && c.spki != nil {
+		a.compromised[protocol.DigestOf(c.spki)] = true
 	}
 	c.status, c.changed = e.leaf.Status, e.index
 	return nil

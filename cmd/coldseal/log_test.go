@@ -450,6 +450,30 @@ func TestAuditFinds(t *testing.T) {
 			approvals := [][]byte{l.approve(l.officers[0], states, nil, raw), l.approve(l.officers[0], states, nil, raw)}
 			l.batch("approver", approvals, [][]byte{raw}, []*x509.Certificate{l.certificate(raw, key, nil)}, false)
 		}, "approved more than once"},
+		"a compromised key is certified": {func(l *logger) {
+			raw := l.about(protocol.KindRevoke, l.made[1], protocol.Revocation{Serial: []byte{0x4f, 2}, Reason: protocol.ReasonKeyCompromise})
+			l.announceChange(l.item(raw), []byte{0x4f, 2}, l.approve(ecKey(t, 30), nil, nil, raw))
+			l.step()
+			l.change(raw, []byte{0x4f, 2}, auditlog.Revoked)
+			again := l.issue("it-workstation", "it/058091", "058091-PC-0000", ecKey(t, 40), at(l))
+			l.batch("it-workstation", [][]byte{l.approve(ecKey(t, 30), fingerprint, nil, again)}, [][]byte{again}, []*x509.Certificate{l.certificate(again, ecKey(t, 40), nil)}, false)
+		}, "was reported compromised before"},
+		"a compromised key approves": {func(l *logger) {
+			scope := protocol.ApproverScope{Person: "it:FTTCRL84C52H501V", Scopes: []protocol.Scope{{Profile: "it-workstation", Body: "it/058091"}}}
+			second := l.issue("approver", "it/058091", scope.Person, ecKey(t, 30), func(r *protocol.Request, c *protocol.Issuance) {
+				at(l)(r, c)
+				c.Fields, c.Scopes = map[string]string{"name": "Carla Fittizia"}, scope.Scopes
+			})
+			states := []protocol.Statement{protocol.StatementPresence, protocol.StatementFingerprint}
+			l.batch("approver", [][]byte{l.approve(l.officers[0], states, nil, second), l.approve(l.officers[1], states, nil, second)}, [][]byte{second},
+				[]*x509.Certificate{l.certificate(second, ecKey(t, 30), &scope)}, false)
+			raw := l.about(protocol.KindRevoke, l.made[0], protocol.Revocation{Serial: []byte{0x4f, 1}, Reason: protocol.ReasonKeyCompromise})
+			l.announceChange(l.item(raw), []byte{0x4f, 1}, l.approve(l.officers[0], nil, nil, raw))
+			l.step()
+			l.change(raw, []byte{0x4f, 1}, auditlog.Revoked)
+			pc := workstation(l, "it/058091")
+			l.batch("it-workstation", [][]byte{l.approve(ecKey(t, 30), fingerprint, nil, pc)}, [][]byte{pc}, []*x509.Certificate{l.certificate(pc, key, nil)}, false)
+		}, "is keyCompromise"},
 		"a CRL without an intent": {func(l *logger) {
 			id := l.caID()
 			l.leaf(auditlog.Leaf{Kind: auditlog.CRL, Issuer: id[:], Number: 3}, []byte("crl"))
