@@ -38,7 +38,7 @@ type object struct {
 
 var classes = map[uint]string{
 	pkcs11.CKO_DATA: "data", pkcs11.CKO_CERTIFICATE: "certificate", pkcs11.CKO_PUBLIC_KEY: "public key",
-	pkcs11.CKO_PRIVATE_KEY: "private key", pkcs11.CKO_SECRET_KEY: "secret key",
+	pkcs11.CKO_PRIVATE_KEY: signer.ClassPrivateKey, pkcs11.CKO_SECRET_KEY: "secret key",
 }
 
 // objects reads all objects of a token.
@@ -258,7 +258,7 @@ func (t *Token) Objects() (list []signer.Object, err error) {
 			if !known {
 				class = fmt.Sprintf("object of class 0x%x", o.class)
 			}
-			list[i] = signer.Object{Class: class, Label: readable(o.label, 255), Handle: hex.EncodeToString(o.id[:min(len(o.id), 64)]), Key: byHandle[o.handle], Note: odd[o.handle]}
+			list[i] = signer.Object{Class: class, Label: readable(o.label, 255), Handle: hex.EncodeToString(o.id[:min(len(o.id), 64)]), Key: byHandle[o.handle], Note: odd[o.handle], Ours: purposeOf(o.id) != ""}
 			if o.spki != nil && list[i].Key == [32]byte{} {
 				list[i].Key = signer.KeyInfo{SPKI: o.spki}.ID()
 			}

@@ -52,12 +52,20 @@ type Backend interface {
 // Object is one thing on a device, for the inventory.
 type Object struct {
 	Device string   `cbor:"1,keyasint"`           // where: a locator
-	Class  string   `cbor:"2,keyasint"`           // "private key", "public key", "certificate", "secret key", "data", "key file", "counter", ...
+	Class  string   `cbor:"2,keyasint"`           // one of the classes, or the device's own word
 	Label  string   `cbor:"3,keyasint"`           // as it is on the device, valid UTF-8 of at most 255 bytes
 	Handle string   `cbor:"4,keyasint"`           // what the device's own tools call it: CKA_ID in hexadecimal, an NV index, a slot, a file
 	Key    [32]byte `cbor:"5,keyasint,omitzero"`  // id of the key, where it is known
-	Note   string   `cbor:"6,keyasint,omitempty"` // what is odd about it: "extractable", "no public key", ...
+	Note   string   `cbor:"6,keyasint,omitempty"` // what is odd about it: "no public key", ...
+	Ours   bool     `cbor:"7,keyasint,omitzero"`  // made by this product, or claims to be
 }
+
+// The classes of objects that somebody else than the device knows.
+const (
+	ClassPrivateKey = "private key"
+	ClassKeyFile    = "key file" // a private key, wrapped by the device
+	ClassCounter    = "NV index" // of counter and genesis digest
+)
 
 // Attestation is a device's own proof that a key was made in it and can't leave it.
 type Attestation struct {

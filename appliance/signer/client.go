@@ -111,7 +111,11 @@ func (c *Client) call(op uint64, body, reply any, extra time.Duration) error {
 	case <-c.conn.Dead():
 		return fmt.Errorf("signer: %w", c.conn.Err())
 	}
-	if err := c.conn.Call(context.Background(), c.timeout+extra, op, body, reply); err != nil {
+	err := c.conn.Call(context.Background(), c.timeout+extra, op, body, reply)
+	if trouble, found := AsTrouble(err); found {
+		err = trouble // as the device's own side said it
+	}
+	if err != nil {
 		return fmt.Errorf("signer: %w", err)
 	}
 	return nil

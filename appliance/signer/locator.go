@@ -36,8 +36,9 @@ const (
 var attributes = map[string]struct{ path, query []string }{
 	PKCS11: {[]string{"token", "serial", "manufacturer", "model"}, []string{"module-path", "init-args", "login", "environment", "use"}},
 	// index is the first of two NV indices, hexadecimal: those of another appliance are not taken for ours.
-	TPM:     {[]string{"device", "socket"}, []string{"index", "use"}},
-	PIV:     {[]string{"serial", "reader"}, []string{"use"}},
+	TPM: {[]string{"device", "socket"}, []string{"index", "use"}},
+	// reader is a part of the reader's name; socket is that of pcscd, where it is not the usual one.
+	PIV:     {[]string{"serial", "reader", "socket"}, []string{"use"}},
 	Softkey: {[]string{"dir"}, []string{"use"}},
 }
 

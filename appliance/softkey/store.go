@@ -237,7 +237,7 @@ func (s *Store) Objects() ([]signer.Object, error) {
 	defer s.mu.RUnlock()
 	objects := make([]signer.Object, len(s.keys))
 	for i, k := range s.keys {
-		objects[i] = signer.Object{Class: "private key", Label: k.info.Label, Handle: keystoreName, Key: k.id}
+		objects[i] = signer.Object{Class: signer.ClassPrivateKey, Label: k.info.Label, Handle: keystoreName, Key: k.id, Ours: true}
 	}
 	return objects, nil
 }

@@ -232,7 +232,7 @@ func (t *TPM) Objects() (list []signer.Object, err error) {
 		}
 		list = nil
 		for _, name := range names {
-			o := signer.Object{Class: "key file", Handle: name}
+			o := signer.Object{Class: signer.ClassKeyFile, Handle: name, Ours: true}
 			k, err := t.readFile(name)
 			if err == nil {
 				o.Label, o.Key = k.Label, k.info.ID()
@@ -255,7 +255,7 @@ func (t *TPM) Objects() (list []signer.Object, err error) {
 			if _, _, found, err := t.public(index); err != nil {
 				return err
 			} else if found {
-				list = append(list, signer.Object{Class: "NV index", Handle: fmt.Sprintf("0x%08x", uint32(index))})
+				list = append(list, signer.Object{Class: signer.ClassCounter, Ours: true, Handle: fmt.Sprintf("0x%08x", uint32(index))})
 			}
 		}
 		return nil

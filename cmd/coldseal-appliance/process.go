@@ -149,8 +149,8 @@ func serveCommand() *cobra.Command {
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
 		ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
-		if d.secret == "" {
-			return cli.Usage("serve needs --secret-file: after a fault it opens the key store again by itself")
+		if err := d.unattended(); err != nil {
+			return err
 		}
 		for ctx.Err() == nil {
 			err := d.engine(context.Background(), func(e *appliance.Engine, _ appliance.Config) error {

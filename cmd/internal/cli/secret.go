@@ -39,6 +39,12 @@ func AddSecret(c *cobra.Command, name, what string, mayBeNone bool) *Secret {
 	return s
 }
 
+// NewSecret makes a secret whose flags are the caller's: it is read from file if that is named, from the descriptor if it
+// is not negative, and else asked for.
+func NewSecret(name, what, file string, descriptor int) *Secret {
+	return &Secret{name: name, what: what, file: file, descriptor: descriptor}
+}
+
 // Given tells whether a flag says where the secret is, so that no terminal is needed.
 func (s *Secret) Given() bool { return s.none || s.file != "" || s.descriptor >= 0 }
 
