@@ -40,10 +40,19 @@ func (e *RowError) Unwrap() error { return e.Err }
 // maxRowErrors is how many mistakes are told at once.
 const maxRowErrors = 50
 
+// maxRow is more than a row of a CSR's name, a body, a subject and all fields takes, and maxColumns is how many those are.
+const (
+	maxRow     = 64 << 10
+	maxColumns = 3 + protocol.MaxFields
+)
+
 // table reads a batch row by row.
 type table struct {
 	batch  *Batch
-	file   *os.File
+	file   io.ReadCloser
+	start  int64 // where the row begins that is being read
+	read   int64 // bytes of the file that the reader of CSV was given
+	long   error // a row was too long; CSV would say something else
 	folder *os.Root
 	csv    *csv.Reader
 	header []string
@@ -58,26 +67,64 @@ func (b *Batch) open() (*table, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open folder: %w", err), file.Close())
 	}
-	t := &table{batch: b, file: file, folder: folder, csv: csv.NewReader(file)}
-	header, err := t.csv.Read()
+	t := &table{batch: b, file: file, folder: folder}
+	if err := t.readHeader(); err != nil {
+		return nil, errors.Join(err, t.close())
+	}
+	return t, nil
+}
+
+func (t *table) readHeader() error {
+	t.csv = csv.NewReader(readerFunc(t.give))
+	header, err := t.record()
 	if err != nil {
-		return nil, errors.Join(&Error{Kind: ErrInput, What: "the table has no header", Err: err, Hint: "its first line is csr,body,subject and fields of the profile"}, t.close())
+		return &Error{Kind: ErrInput, What: "the table has no header", Err: err, Hint: "its first line is csr,body,subject and fields of the profile"}
+	}
+	if len(header) > maxColumns {
+		return &Error{Kind: ErrInput, What: fmt.Sprintf("the table has %d columns, at most %d", len(header), maxColumns)}
 	}
 	t.header = slices.Clone(header)
 	t.header[0] = strings.TrimPrefix(t.header[0], "\ufeff") // as spreadsheets write it
 	for i, name := range t.header {
 		if slices.Contains(t.header[:i], name) || !protocol.ValidName(name) {
 			err := t.at(i, fmt.Errorf("the header has %q twice, or it is not a name", name))
-			return nil, errors.Join(&Error{Kind: ErrInput, What: "table", Err: err}, t.close())
+			return &Error{Kind: ErrInput, What: "table", Err: err}
 		}
 	}
 	for _, name := range []string{"csr", "body", "subject"} {
 		if !slices.Contains(t.header, name) {
-			return nil, errors.Join(&Error{Kind: ErrInput, What: fmt.Sprintf("the table's header has no column %s", name)}, t.close())
+			return &Error{Kind: ErrInput, What: fmt.Sprintf("the table's header has no column %s", name)}
 		}
 	}
-	return t, nil
+	return nil
 }
+
+// give hands the file to the reader of CSV, which would hold a row of any length: a quotation mark that is never closed
+// makes one of the rest of the file. It reads ahead by a buffer of its own.
+func (t *table) give(p []byte) (int, error) {
+	const ahead = 8 << 10
+	room := t.start + maxRow + ahead - t.read
+	if room <= 0 {
+		t.long = fmt.Errorf("a row has more than %d bytes", maxRow)
+		return 0, t.long
+	}
+	n, err := t.file.Read(p[:min(int64(len(p)), room)])
+	t.read += int64(n)
+	return n, err
+}
+
+func (t *table) record() ([]string, error) {
+	t.start = t.csv.InputOffset()
+	record, err := t.csv.Read()
+	if t.long != nil {
+		return nil, t.long
+	}
+	return record, err
+}
+
+type readerFunc func(p []byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 func (t *table) close() error { return errors.Join(t.file.Close(), t.folder.Close()) }
 
@@ -98,7 +145,7 @@ type row struct {
 func (t *table) next(n int) ([]*row, error) {
 	var rows []*row
 	for len(rows) < n {
-		record, err := t.csv.Read()
+		record, err := t.record()
 		if err == io.EOF {
 			return rows, nil
 		}
@@ -111,7 +158,7 @@ func (t *table) next(n int) ([]*row, error) {
 			r.places[t.header[i]] = t.at(i, nil)
 			switch t.header[i] {
 			case "csr":
-				r.wish.CSR, r.err = t.read(value)
+				r.wish.CSR, r.err = t.readCSR(value)
 			case "body":
 				r.wish.Body = value
 			case "subject":
@@ -128,7 +175,7 @@ func (t *table) next(n int) ([]*row, error) {
 	return rows, nil
 }
 
-func (t *table) read(name string) ([]byte, error) {
+func (t *table) readCSR(name string) ([]byte, error) {
 	f, err := t.folder.Open(name)
 	if err != nil {
 		return nil, &Error{Kind: ErrInput, What: "CSR", Err: err}

@@ -346,10 +346,13 @@ func TestBatch(t *testing.T) {
 		"csr,body,subject,number\n0.csr,it/058091\n":                                                                                       "wrong number of fields",
 		"csr,body,subject,number\n":                                                                                                        "no rows",
 		"":                                                                                                                                 "no header",
+		"csr,body,subject" + strings.Repeat(",x", maxColumns) + "\n":                                                                       "columns",
+		"csr,body,subject,number\n0.csr,it/058091,\"058091-PC-0001,0001\n" + strings.Repeat("x\n", maxRow):                                 "a row has more than",
+		"csr,body,subject,number\n0.csr,it/058091,058091-PC-0001," + strings.Repeat("0", maxRow+100<<10) + "\n":                            "a row has more than",
 	} {
 		_, err := w.s.RequestBatch(table(text), nil)
 		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%q: error %v, want one that says %q", text, err, want)
+			t.Errorf("%.200q: error %v, want one that says %q", text, err, want)
 		}
 		if w.meta().Requests != before.Requests {
 			t.Fatalf("%q: something was stored", text)

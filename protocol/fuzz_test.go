@@ -3,6 +3,7 @@ package protocol_test
 import (
 	"bufio"
 	"bytes"
+	"crypto/x509"
 	"io"
 	"os"
 	"path/filepath"
@@ -55,13 +56,18 @@ func FuzzContent(f *testing.F) {
 		f.Add(r.Content)
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
+		var whole *protocol.Refusal // what CheckContent says
 		accept := func(v any, refusal *protocol.Refusal) {
 			if refusal == nil {
 				same(t, v, data)
 			}
+			if (whole == nil) != (refusal == nil) {
+				t.Errorf("one refuses %v, the other %v", whole, refusal)
+			}
 		}
 		for kind := protocol.KindIssue; kind <= protocol.KindRevokeCA; kind++ {
 			r := protocol.Request{Kind: kind, Content: data}
+			whole = r.CheckContent()
 			switch kind {
 			case protocol.KindIssue, protocol.KindRenew:
 				c, refusal := r.Issuance()
@@ -283,6 +289,101 @@ func FuzzBundle(f *testing.F) {
 		for _, g := range groups {
 			if g.Section != protocol.SectionTakeAway {
 				t.Errorf("section %d of an unknown sender", g.Section)
+			}
+		}
+	})
+}
+
+// FuzzBundleHeader takes data as the header that an enrolled agent signed, before the contents of another bundle and
+// before none.
+func FuzzBundleHeader(f *testing.F) {
+	_, contents := split(f, load(f, "bundle"))
+	lookup := registry(f, nil)
+	b, _, refusal := readBundle(f, load(f, "bundle"), lookup)
+	if refusal != nil {
+		f.Fatal(refusal.Words())
+	}
+	f.Add(marshal(f, b.Header))
+	b.Header.Rest, b.Header.Items = protocol.DigestOf(nil), 0
+	f.Add(marshal(f, b.Header))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		message := sign(t, "agent-seal", protocol.ContextBundle, data)
+		for _, after := range [][]byte{nil, contents} {
+			var sealed bytes.Buffer
+			if err := protocol.WriteString(&sealed, message); err != nil {
+				t.Fatal(err)
+			}
+			if b, _, _ := readBundle(t, append(sealed.Bytes(), after...), lookup); b != nil {
+				same(t, b.Header, data)
+			}
+		}
+	})
+}
+
+// FuzzVerifyID takes data as a signature over an id: only what the requester signed is one.
+func FuzzVerifyID(f *testing.F) {
+	id := protocol.Digest{1, 2, 3}
+	good, err := protocol.SignID(testKey(f, "approver-ed25519"), protocol.ContextRequester, id)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good)
+	key := publicKey(f, "approver-ed25519")
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if protocol.VerifyID(data, protocol.ContextRequester, key, id) == nil && !bytes.Equal(data, good) {
+			t.Errorf("forged %x", data)
+		}
+	})
+}
+
+func FuzzReceiverKey(f *testing.F) {
+	p, err := protocol.ParseParty(load(f, "party-agent"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(p.Receiver)
+	f.Add(p.Seal)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		public, err := protocol.ReceiverKey(data)
+		if err != nil {
+			return
+		}
+		if again, err := x509.MarshalPKIXPublicKey(public); err != nil || !bytes.Equal(again, data) {
+			t.Errorf("accepted %x, encodes as %x, %v", data, again, err)
+		}
+	})
+}
+
+func FuzzParseForeignCA(f *testing.F) {
+	r, refusal := protocol.ParseRequest(load(f, "request-foreign-ca"))
+	if refusal != nil {
+		f.Fatal(refusal.Words())
+	}
+	c, _, refusal := r.ForeignEnrolment()
+	if refusal != nil {
+		f.Fatal(refusal.Words())
+	}
+	f.Add(c.CA)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if ca, err := protocol.ParseForeignCA(data); err == nil {
+			same(t, ca, data)
+		}
+	})
+}
+
+// FuzzParseDigest reads what people type.
+func FuzzParseDigest(f *testing.F) {
+	d := protocol.DigestOf([]byte("x"))
+	f.Add(d.String())
+	f.Add(d.Groups())
+	f.Fuzz(func(t *testing.T, text string) {
+		d, err := protocol.ParseDigest(text)
+		if err != nil {
+			return
+		}
+		for _, again := range []string{d.String(), d.Groups()} {
+			if same, err := protocol.ParseDigest(again); err != nil || same != d {
+				t.Errorf("%q is %s, and %q %s, %v", text, d, again, same, err)
 			}
 		}
 	})

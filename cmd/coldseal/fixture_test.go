@@ -34,7 +34,7 @@ func must[T any](t testing.TB) func(T, error) T {
 
 // site is a folder with an appliance's introduction and the keys of its officers.
 type site struct {
-	t        *testing.T
+	t        testing.TB
 	dir      string
 	digest   protocol.Digest
 	genesis  []byte
@@ -63,7 +63,7 @@ func marshal(t testing.TB, v any) []byte {
 
 func officer(n int) string { return "it:OFFICER" + string(rune('0'+n)) }
 
-func newSite(t *testing.T) *site {
+func newSite(t testing.TB) *site {
 	s := &site{t: t, dir: t.TempDir(), log: ed25519.NewKeyFromSeed(bytes.Repeat([]byte{9}, 32)), seal: ecKey(t, 8)}
 	s.roster = &policy.Roster{Version: 1}
 	for n := 1; n <= 3; n++ {

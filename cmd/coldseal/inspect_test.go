@@ -48,7 +48,8 @@ func (s *site) sealTo(name string, plain []byte, receiver byte) {
 	s.write(name, sealed.Bytes())
 }
 
-func TestInspect(t *testing.T) {
+// samples writes one file of each sort that inspect knows.
+func samples(t testing.TB) *site {
 	s := newSite(t)
 	request := s.issue("it-workstation", "it/058091", "PC\x1b[2J\u202e", ecKey(t, 40), nil)
 	s.write("request", request)
@@ -77,7 +78,11 @@ func TestInspect(t *testing.T) {
 	}
 	leaf := must[[]byte](t)(auditlog.Leaf{Kind: auditlog.Step, Number: 4}.Encode())
 	s.write("leaf", leaf)
+	return s
+}
 
+func TestInspect(t *testing.T) {
+	s := samples(t)
 	for _, test := range []struct {
 		line  string
 		wants []string

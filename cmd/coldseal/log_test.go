@@ -189,13 +189,23 @@ func (l *logger) issued(profile string, raw []byte, c *x509.Certificate) {
 // export writes the file that coldseal-appliance log export would.
 func (l *logger) export(name string) {
 	l.t.Helper()
+	l.exportUnder(name, l.note())
+}
+
+func (l *logger) exportUnder(name string, note []byte) {
+	l.t.Helper()
+	l.write(name, l.exported(note))
+}
+
+// note is the checkpoint over all leaves, signed.
+func (l *logger) note() []byte {
+	l.t.Helper()
 	l.edge = auditlog.Range{}
 	for _, raw := range l.leaves {
 		l.edge.Append(auditlog.LeafHash(raw))
 	}
 	origin := auditlog.Origin(l.digest)
-	note := must[[]byte](l.t)(auditlog.SignCheckpoint(auditlog.CheckpointText(origin, l.edge.Size(), l.edge.Root()), origin, l.log))
-	l.exportUnder(name, note)
+	return must[[]byte](l.t)(auditlog.SignCheckpoint(auditlog.CheckpointText(origin, l.edge.Size(), l.edge.Root()), origin, l.log))
 }
 
 // checkpoint writes the checkpoint over the first leaves there are.
@@ -209,7 +219,7 @@ func (l *logger) checkpoint(name string, leaves int) {
 	l.write(name, must[[]byte](l.t)(auditlog.SignCheckpoint(auditlog.CheckpointText(origin, edge.Size(), edge.Root()), origin, l.log)))
 }
 
-func (l *logger) exportUnder(name string, note []byte) {
+func (l *logger) exported(note []byte) []byte {
 	l.t.Helper()
 	var b bytes.Buffer
 	parts := [][]byte{note}
@@ -221,13 +231,13 @@ func (l *logger) exportUnder(name string, note []byte) {
 			l.t.Fatal(err)
 		}
 	}
-	l.write(name, b.Bytes())
+	return b.Bytes()
 }
 
 // story is the whole life: a CA key, an approver, workstations.
 //
 // Its certificates have the serials 4f01 (the approver), 4f02 to 4f04, and 4f05, which is burned.
-func story(t *testing.T) *logger {
+func story(t testing.TB) *logger {
 	l := newLog(newSite(t))
 	l.order(protocol.KindCreateKey, protocol.CreateKey{Label: "issuing", Algorithm: "P-256"}, nil, protocol.Result{Key: spkiOf(t, l.ca)})
 	at := func(r *protocol.Request, _ *protocol.Issuance) { r.Created, r.Expires = l.now, l.now+3600 }

@@ -1,6 +1,7 @@
 package auditlog
 
 import (
+	"bytes"
 	"errors"
 	"slices"
 	"strings"
@@ -313,4 +314,43 @@ func TestExtensionGoesOnFromItsEdge(t *testing.T) {
 		}
 		known, kept = next, e.Edge().Hashes()
 	}
+}
+
+// FuzzProofs takes data as hashes: only the true ones lead anywhere, and a range that is read is written again as it was.
+func FuzzProofs(f *testing.F) {
+	leaves, hashes := judged(f, 13)
+	older, newer := checkpointOf(f, 5, hashes), checkpointOf(f, 13, hashes)
+	consistency, err := ProveConsistency(5, 13, hashes)
+	if err != nil {
+		f.Fatal(err)
+	}
+	inclusion, err := ProveInclusion(13, 7, hashes)
+	if err != nil {
+		f.Fatal(err)
+	}
+	edge, err := ProveRange(5, hashes)
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, proof := range [][][]byte{consistency, inclusion, edge} {
+		f.Add(int64(5), slices.Concat(proof...))
+	}
+	f.Fuzz(func(t *testing.T, size int64, data []byte) {
+		var proof [][]byte
+		for chunk := range slices.Chunk(data, 32) {
+			proof = append(proof, chunk)
+		}
+		if CheckConsistency(proof, older, newer) == nil && !bytes.Equal(data, slices.Concat(consistency...)) {
+			t.Errorf("consistency is proved by %x", data)
+		}
+		if _, err := CheckInclusion(proof, newer, 7, leaves[7]); err == nil && !bytes.Equal(data, slices.Concat(inclusion...)) {
+			t.Errorf("inclusion is proved by %x", data)
+		}
+		if extend(older, proof, leaves[5:], newer) == nil && !bytes.Equal(data, slices.Concat(edge...)) {
+			t.Errorf("a range is proved by %x", data)
+		}
+		if r, err := NewRange(size, proof); err == nil && !bytes.Equal(slices.Concat(r.Hashes()...), data) {
+			t.Errorf("a range is read from %x as %x", data, slices.Concat(r.Hashes()...))
+		}
+	})
 }

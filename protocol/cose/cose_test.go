@@ -240,3 +240,36 @@ func FuzzVerify(f *testing.F) {
 		}
 	})
 }
+
+// FuzzParseKey: one key has one encoding.
+func FuzzParseKey(f *testing.F) {
+	for _, signer := range keys(f) {
+		if key, err := NewKey(signer.Public()); err == nil {
+			f.Add(key.SPKI())
+		}
+	}
+	f.Fuzz(func(t *testing.T, spki []byte) {
+		key, err := ParseKey(spki)
+		if err != nil {
+			return
+		}
+		if again, err := NewKey(key.Public()); err != nil || !bytes.Equal(again.SPKI(), spki) || again.ID() != key.ID() {
+			t.Errorf("accepted %x, encodes as %x, %v", spki, again.SPKI(), err)
+		}
+	})
+}
+
+// FuzzKeyID: who a message says that it is by is who it is verified for.
+func FuzzKeyID(f *testing.F) {
+	for _, signer := range keys(f) {
+		if message, err := Sign(signer, "c", []byte("p")); err == nil {
+			f.Add(message)
+		}
+	}
+	f.Fuzz(func(t *testing.T, message []byte) {
+		id, err := KeyID(message)
+		if err == nil && !bytes.Contains(message, id[:]) {
+			t.Errorf("%x is not in the message", id)
+		}
+	})
+}

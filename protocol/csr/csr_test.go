@@ -200,6 +200,34 @@ func FuzzSigned(f *testing.F) {
 	})
 }
 
+// FuzzCheckKey: a key in a certificate is what the library reads in it.
+func FuzzCheckKey(f *testing.F) {
+	for _, c := range accepted {
+		r, err := csr.Check(load(f, c.file))
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(r.SPKI)
+	}
+	f.Fuzz(func(t *testing.T, spki []byte) {
+		kind, err := csr.CheckKey(spki)
+		var refusal *csr.Error
+		if err != nil {
+			if !errors.As(err, &refusal) || kind != "" {
+				t.Fatalf("refused with %T and %q", err, kind)
+			}
+			return
+		}
+		public, err := x509.ParsePKIXPublicKey(spki)
+		if err != nil {
+			t.Fatalf("%s is accepted, and the library says %v", kind, err)
+		}
+		if again, err := x509.MarshalPKIXPublicKey(public); err != nil || !bytes.Equal(again, spki) {
+			t.Errorf("accepted %x, encodes as %x, %v", spki, again, err)
+		}
+	})
+}
+
 func FuzzDecodePEM(f *testing.F) {
 	f.Add([]byte("text\n-----BEGIN CERTIFICATE REQUEST-----\nMAA=\n-----END CERTIFICATE REQUEST-----\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {

@@ -273,3 +273,24 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+func FuzzDecodePublic(f *testing.F) {
+	for _, key := range keys(f) {
+		if data, err := EncodePublic(key.Public()); err == nil {
+			f.Add(data)
+		}
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		key, err := DecodePublic(data)
+		if err != nil {
+			return
+		}
+		again, err := EncodePublic(key)
+		if err != nil {
+			t.Fatalf("%x was decoded and can't be encoded: %v", data, err)
+		}
+		if second, err := DecodePublic(again); err != nil || !second.(interface{ Equal(crypto.PublicKey) bool }).Equal(key) {
+			t.Errorf("%x was decoded, encoded, and is now %v, %v", data, second, err)
+		}
+	})
+}

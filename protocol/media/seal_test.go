@@ -488,3 +488,24 @@ func FuzzOpen(f *testing.F) {
 		}
 	})
 }
+
+// FuzzReceiver: whom a file says that it is for is whom it opens for.
+func FuzzReceiver(f *testing.F) {
+	private := vectorKey(f)
+	vector, err := os.ReadFile(vectorFile)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(vector)
+	f.Add(sealed(f, newKey(f).PublicKey(), nil))
+	ours, err := KeyID(private.PublicKey())
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		id, err := Receiver(bytes.NewReader(data))
+		if _, opened := unseal(data, software(t, private)); opened == nil && (err != nil || id != ours) {
+			t.Errorf("it opens, and says %x, %v", id, err)
+		}
+	})
+}
