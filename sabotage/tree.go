@@ -51,11 +51,11 @@ func copyFile(from, to string) error {
 }
 
 // command runs in the copy. Paths are trimmed, so that all copies share the build cache; no git above the copy is found,
-// for `git apply` leaves out files that are not below its own folder.
+// for `git apply` leaves out files that are not below its own folder; what tests draw is the same each time.
 func (t tree) command(dir string, words ...string) *exec.Cmd {
 	c := exec.Command(words[0], words[1:]...)
 	c.Dir = filepath.Join(string(t), dir)
-	c.Env = append(os.Environ(), "GOFLAGS=-trimpath", "GIT_CEILING_DIRECTORIES="+filepath.Dir(string(t)))
+	c.Env = append(os.Environ(), "GOFLAGS=-trimpath", "GIT_CEILING_DIRECTORIES="+filepath.Dir(string(t)), "FIRE_SEED=1")
 	return c
 }
 
