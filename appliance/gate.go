@@ -32,3 +32,12 @@ func (e *Engine) time() (now int64, shut *protocol.Refusal) {
 	}
 	return now, nil
 }
+
+// jumped refuses a clock that can't be believed any more since the bundle began. It is asked before each batch and
+// before CRLs are signed. What goes on, goes on at the time that was believed at the beginning.
+func (r *run) jumped() *protocol.Refusal {
+	if r.shut != nil {
+		return r.shut
+	}
+	return r.gate(r.Now().Unix())
+}

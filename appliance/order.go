@@ -54,6 +54,7 @@ func (e *Engine) Order(request []byte, approvals [][]byte) (protocol.Result, err
 // orders carries out one group of orders, each in a step of its own: one may be what the next stands on.
 func (r *run) orders(g protocol.Group) error {
 	for _, data := range g.Items {
+		r.now, r.shut = r.time() // the clock may have jumped, and orders set the time
 		it := r.parse(data, g.Section, r.now)
 		r.admits(it)
 		if err := r.order(it, g.Approvals); err != nil {
@@ -62,9 +63,9 @@ func (r *run) orders(g protocol.Group) error {
 		if err := r.answer([]*item{it}); err != nil {
 			return err
 		}
-		r.now, r.shut = r.time()
 		r.standing()
 	}
+	r.now, r.shut = r.time()
 	return nil
 }
 

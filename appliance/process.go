@@ -175,7 +175,7 @@ func (r *run) admits(it *item) {
 func (r *run) finish(stored func() error) error {
 	var due []*newCRL
 	var err error
-	if r.shut == nil {
+	if r.jumped() == nil {
 		if due, err = r.signCRLs(r.forced); err != nil {
 			return err
 		}

@@ -162,6 +162,7 @@ func (r *run) decideBatch(rec *recorder, b *batch) error {
 			taken.withdrawn[withdrawn(c.Request, it.req.Body)] = true
 		}
 	}
+	shut := r.jumped()
 	for _, it := range b.items {
 		if err := it.recall(rec.tx); err != nil {
 			return err
@@ -172,6 +173,9 @@ func (r *run) decideBatch(rec *recorder, b *batch) error {
 		if taken.ids[it.id] {
 			it.refusal = protocol.Refuse(protocol.CodeRepeated)
 			continue
+		}
+		if it.refusal == nil {
+			it.refusal = shut
 		}
 		if it.refusal == nil {
 			var err error
