@@ -1,20 +1,24 @@
 # coldseal: make run plays the main job; make test shows that it holds.
 .DEFAULT_GOAL := build
 SHELL := /bin/bash
-export CGO_ENABLED ?= 0
 GO       ?= go
 BIN      := bin
-PROGRAMS := coldseal coldseal-appliance coldseal-signer coldseal-lint coldseal-agent
+PROGRAMS := coldseal coldseal-appliance coldseal-lint coldseal-agent
+# Programs that speak to HSMs and cards: in C, where its compiler and PC/SC are there; otherwise they say what they lack.
+DEVICES  := $(wildcard cmd/coldseal-signer cmd/coldseal-station)
+WITH_C    = $(shell command -v gcc >/dev/null && [ -e /usr/include/PCSC/winscard.h ] && echo 1 || echo 0)
 BUILT    := $(shell git log -1 --format=%ct 2>/dev/null || echo 1763683200)
 LDFLAGS  := -s -w -X main.built=$(BUILT)
 FUZZTIME ?= 60s
-DEBS     := gcc libc6-dev openssl gnutls-bin libnss3-tools strace python3-cbor2 python3-cryptography
+DEBS     := gcc libc6-dev openssl gnutls-bin libnss3-tools strace iproute2 python3-cbor2 python3-cryptography softhsm2 opensc swtpm \
+            pcscd libpcsclite-dev vsmartcard-vpcd yubico-piv-tool
 
-.PHONY: build run test soak deps check fuzz bench man clean
+.PHONY: build run test soak sabotage deps check fuzz bench man clean
 
-build: ## all programs, static
+build: ## all programs; static but for those that speak to devices
 	@mkdir -p $(BIN)
-	@$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ $(addprefix ./cmd/,$(PROGRAMS))
+	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ $(addprefix ./cmd/,$(PROGRAMS))
+	@CGO_ENABLED=$(WITH_C) $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ $(addprefix ./,$(DEVICES))
 
 run: build ## the main job, with the real programs, in demo/
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash testdata/demo.sh demo
@@ -35,11 +39,14 @@ test: deps build check ## everything that is promised, with real parts
 soak: deps ## the worst days, nothing sampled: an hour
 	@set -o pipefail; FIRE_ALL=1 FIRE_KILLS=5000 $(GO) test -count=1 -timeout 60m -v ./fire | grep -Ev '^ *(=== |--- PASS: [^ ]*/)'
 
-check: ## form: gofmt, vet, staticcheck
+check: deps ## form: gofmt, vet, staticcheck
 	@bad=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$bad" ] || { echo "not gofmt-clean:" $$bad; exit 1; }
 	@$(GO) vet ./...
 	@cd tools && $(GO) build -o ../$(BIN)/staticcheck honnef.co/go/tools/cmd/staticcheck
 	@$(BIN)/staticcheck ./...
+
+sabotage: deps ## break the product on purpose, and see that the tests notice
+	@$(GO) run ./sabotage
 
 fuzz: ## each decoder for FUZZTIME
 	@set -e; for p in $$($(GO) list ./...); do \
