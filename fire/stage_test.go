@@ -14,12 +14,17 @@ type stage struct {
 }
 
 func stages() (all []stage) {
-	for phase, line := range journey {
-		all = append(all, stage{line, func(t *testing.T) *world { return travelled(t, faultItems, phase) },
-			func(t *testing.T, w *world, where string) { w.done(t, phase, where) },
-			func(t *testing.T, w *world) { w.arrive(t, phase) }})
+	for phase := range journey {
+		all = append(all, journeyStage(phase, faultItems))
 	}
 	return append(all, stage{genesis, beforeGenesis, nothing, afterGenesis}, stage{console, beforeKey, nothing, afterKey}, stage{console, beforeCA, nothing, afterCA})
+}
+
+// journeyStage is one of the commands by which a bundle of so many workstations comes and goes.
+func journeyStage(phase, items int) stage {
+	return stage{journey[phase], func(t *testing.T) *world { return travelled(t, items, phase) },
+		func(t *testing.T, w *world, where string) { w.done(t, phase, where) },
+		func(t *testing.T, w *world) { w.arrive(t, phase) }}
 }
 
 // arrive takes a bundle on from a phase of its journey, and asks what was lost.

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -14,13 +15,14 @@ const block = 512
 // TestTornResponse cuts a response at every block and at random bytes. The agent refuses it, says what to do and is what
 // it was; what it said to do brings the same response again.
 func TestTornResponse(t *testing.T) {
-	w := travelled(t, faultItems, 2).copy(t)
-	name := w.glob(t, "stick/coldseal/*/to-agent/desk/0000000004.response")[0]
+	tear(t, travelled(t, faultItems, 2), "stick/coldseal/*/to-agent/desk/0000000004.response", tornResponse)
+}
+
+func tornResponse(t *testing.T, w *world, name string, whole []byte, cuts []int) {
 	s := w.witness()
 	s.look(t)
-	whole := readAll(t, name)
 	before := w.state(t, "agent")
-	for _, size := range cuts(t, len(whole)) {
+	for _, size := range cuts {
 		if err := os.WriteFile(name, whole[:size], 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -43,13 +45,14 @@ func TestTornResponse(t *testing.T) {
 // TestTornBundle cuts a bundle in the same way. The appliance refuses it, says what to do, signs nothing and is what it
 // was; exported again, the bundle is the same bytes.
 func TestTornBundle(t *testing.T) {
-	w := travelled(t, faultItems, 1).copy(t)
-	name := w.glob(t, "stick/coldseal/*/to-appliance/desk-0000000004.bundle")[0]
+	tear(t, travelled(t, faultItems, 1), "stick/coldseal/*/to-appliance/desk-0000000004.bundle", tornBundle)
+}
+
+func tornBundle(t *testing.T, w *world, name string, whole []byte, cuts []int) {
 	s := w.witness()
 	s.look(t)
-	whole := readAll(t, name)
 	before, asked := w.state(t, "appliance"), len(w.asked(t))
-	for _, size := range cuts(t, len(whole)) {
+	for _, size := range cuts {
 		if err := os.WriteFile(name, whole[:size], 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -72,22 +75,32 @@ func TestTornBundle(t *testing.T) {
 	w.check(t)
 }
 
-// cuts are where a file of a size is cut.
-func cuts(t *testing.T, size int) []int {
-	var all []int
-	random, limit := dice(t), 40
-	for at := 0; at < size; at += block {
-		if everything() || at < 2*block || random.IntN(size/block) < limit {
-			all = append(all, at)
-		}
+// tear copies a world and has a file on its stick cut, in several copies beside each other: at every block, and at random
+// bytes.
+func tear(t *testing.T, w *world, pattern string, f func(t *testing.T, w *world, name string, whole []byte, cuts []int)) {
+	t.Helper()
+	whole := readAll(t, w.glob(t, pattern)[0])
+	all := []int{len(whole) - 1}
+	for at := 0; at < len(whole); at += block {
+		all = append(all, at)
 	}
+	random, more := dice(t), 40
 	if everything() {
-		limit = 1000
+		more = 1000
 	}
-	for range limit {
-		all = append(all, random.IntN(size))
+	for range more {
+		all = append(all, random.IntN(len(whole)))
 	}
-	return append(all, size-1)
+	t.Logf("%d bytes, cut in %d places", len(whole), len(all))
+	lane := 0
+	for cuts := range slices.Chunk(all, 70) {
+		lane++
+		t.Run(fmt.Sprint(lane), func(t *testing.T) {
+			t.Parallel()
+			w := w.copy(t)
+			f(t, w, w.glob(t, pattern)[0], whole, cuts)
+		})
+	}
 }
 
 func readAll(t *testing.T, name string) []byte {
