@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"coldseal/appliance/hsm"
+	"coldseal/appliance/piv"
 	"coldseal/appliance/signer"
 	"coldseal/appliance/softkey"
 	"coldseal/appliance/tpm"
@@ -85,6 +86,8 @@ func (p place) open(dir string) (signer.Place, signer.Anchor, error) {
 	switch p.Scheme() {
 	case signer.PKCS11:
 		device, err = hsm.Open(p.Locator, pin)
+	case signer.PIV:
+		device, err = piv.Open(p.Locator, pin)
 	case signer.TPM:
 		machine, err := tpm.Open(p.Locator, pin, dir)
 		return signer.Place{Locator: p.Locator, Device: machine}, machine, err
