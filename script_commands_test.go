@@ -27,6 +27,7 @@ func verbs() map[string]verb {
 	return map[string]verb{
 		"coldseal": func(ts *testscript.TestScript, args []string) error { return ts.Exec("coldseal", args...) },
 		"appliance": func(ts *testscript.TestScript, args []string) error {
+			args = append(args, strings.Fields(ts.Getenv("DEVICES"))...) // where there are any (script_device_test.go)
 			return ts.Exec("coldseal-appliance", append(args, missing(args, "--state", "appliance", "--secret-file", "secret")...)...)
 		},
 		"agent": func(ts *testscript.TestScript, args []string) error {

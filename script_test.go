@@ -14,13 +14,7 @@ import (
 // TestScript plays the journeys in testdata/script with the real programs: each is a short story of what people do and
 // see. They all begin where testdata/begin.txt ends, with an appliance, its officers, an agent and two approvers.
 func TestScript(t *testing.T) {
-	home := t.TempDir()
-	bin, begun := filepath.Join(home, "bin"), filepath.Join(home, "begun")
-	build := exec.Command("go", "build", "-o", bin+"/", "./cmd/...")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
-	}
+	bin, begun := build(t), filepath.Join(t.TempDir(), "begun")
 	tree, err := os.Getwd()
 	if err != nil {
 		t.Fatal(err)
@@ -62,6 +56,24 @@ func TestScript(t *testing.T) {
 		return copyTree(begun, env.WorkDir)
 	}
 	testscript.Run(t, params)
+}
+
+// build builds all programs as the Makefile does: static, but for the signer, which loads libraries of devices.
+func build(t *testing.T) (bin string) {
+	t.Helper()
+	bin = filepath.Join(t.TempDir(), "bin")
+	for cgo, what := range map[string]string{"CGO_ENABLED=0": "./cmd/...", "CGO_ENABLED=1": "./cmd/coldseal-signer"} {
+		build := exec.Command("go", "build", "-o", bin+"/"+cgo+"/", what)
+		build.Env = append(os.Environ(), cgo)
+		if out, err := build.CombinedOutput(); err != nil {
+			t.Fatalf("go build: %v\n%s", err, out)
+		}
+	}
+	signer := "/coldseal-signer"
+	if err := os.Rename(bin+"/CGO_ENABLED=1"+signer, bin+"/CGO_ENABLED=0"+signer); err != nil {
+		t.Fatal(err)
+	}
+	return bin + "/CGO_ENABLED=0"
 }
 
 // copyTree copies files as they are, with the holes that databases have.

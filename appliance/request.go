@@ -121,10 +121,26 @@ func (s *batcher) next() (*batch, error) {
 	if len(b.items) == 0 {
 		return nil, nil
 	}
+	if err := s.run.keysThere(b.items); err != nil {
+		return nil, err
+	}
 	if err := s.run.lintBatch(b.items); err != nil {
 		return nil, err
 	}
 	return b, nil
+}
+
+// keysThere stops before anything is announced that can't be signed: serials would be burned for nothing.
+func (e *Engine) keysThere(items []*item) error {
+	for _, it := range items {
+		if it.refusal != nil || it.ca == nil {
+			continue
+		}
+		if _, err := e.Signer.Key(it.ca.KeyID, signer.CA); err != nil {
+			return fault("find key of CA "+it.ca.Label, err)
+		}
+	}
+	return nil
 }
 
 // commit is the step between two batches: the results of the one that was signed, and what is decided of the next.

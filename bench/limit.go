@@ -40,8 +40,9 @@ func pool(n int, f func(i int) bool) error {
 }
 
 // issueLimit is what issuing takes at least: for each item proof of possession, the CA's signature, its verification,
-// one zlint pass with its parse, and for each thousand one approval (about 40 kB) verified.
-func issueLimit(csrs [][]byte, certificate []byte) error {
+// one zlint pass with its parse, and for each thousand one approval (about 40 kB) verified. Signing and verifying the
+// signature is left out where a device does the one and the signer's client the other.
+func issueLimit(csrs [][]byte, certificate []byte, signs bool) error {
 	ca, keyErr := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	approval := make([]byte, 40<<10)
 	digest := sha256.Sum256(approval)
@@ -53,8 +54,10 @@ func issueLimit(csrs [][]byte, certificate []byte) error {
 		request, err := x509.ParseCertificateRequest(csrs[i])
 		good := err == nil && request.CheckSignature() == nil
 		digest := sha256.Sum256(certificate)
-		signature, err := ca.Sign(nil, digest[:], crypto.SHA256)
-		good = good && err == nil && ecdsa.VerifyASN1(&ca.PublicKey, digest[:], signature)
+		if signs {
+			signature, err := ca.Sign(nil, digest[:], crypto.SHA256)
+			good = good && err == nil && ecdsa.VerifyASN1(&ca.PublicKey, digest[:], signature)
+		}
 		linted, err := zcrypto.ParseCertificate(certificate)
 		for _, l := range lints {
 			good = good && err == nil && l.Execute(linted, config).Status < lint.Error

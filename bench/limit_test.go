@@ -34,7 +34,7 @@ func TestLimits(t *testing.T) {
 	if importLimit(forged, certificate, 10) == nil {
 		t.Error("a forged certificate was taken")
 	}
-	if issueLimit([][]byte{bad}, certificate) == nil {
+	if issueLimit([][]byte{bad}, certificate, true) == nil {
 		t.Error("a request without possession was taken")
 	}
 }

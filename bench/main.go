@@ -2,11 +2,16 @@
 //
 //	process-bundle-softkey   coldseal-appliance process: from the encrypted bundle on a medium to the encrypted response
 //	                         on it, start-up of all processes included
+//	process-bundle-softhsm   the same with the keys of CAs in SoftHSM
+//	process-bundle-tpm       the same with them in swtpm
 //	import-response          coldseal-agent import of that response
 //
 // Each line of its output is one JSON object. limit_seconds is how long the library calls that cannot be left out take
 // alone on all processors (limit.go), measured right before and after; ratio is seconds over that. What is measured is a
 // new appliance with one agent and one approver; each approval covers 1,024 workstations, each of which has its own key.
+//
+// Where a device signs, device_seconds is how long it takes alone to sign as often, and of_device that over seconds. Its
+// limit is the device signing beside the library calls: SoftHSM takes its time from the same processors.
 package main
 
 import (
@@ -32,6 +37,8 @@ type line struct {
 	Seconds      float64 `json:"seconds"`
 	LimitSeconds float64 `json:"limit_seconds"`
 	Ratio        float64 `json:"ratio"`
+	Device       float64 `json:"device_seconds,omitzero"`
+	OfDevice     float64 `json:"of_device,omitzero"`
 	CPU          float64 `json:"cpu_us_per_item"`
 	Peak         float64 `json:"peak_anon_mib"`
 }
@@ -39,17 +46,18 @@ type line struct {
 func main() {
 	most := flag.Int("max", sizes[len(sizes)-1], "leave out bundles of more than this `number` of requests")
 	programs := flag.String("bin", "bin", "`directory` of the programs")
+	only := flag.String("only", "", "measure this `kind` of device alone: softkey, softhsm or tpm")
 	dir := flag.String("dir", "", "`directory` where requests are prepared and kept for the next run; of the same formats (default: a new one, removed at the end)")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := bench(ctx, *most, *programs, *dir); err != nil {
+	if err := bench(ctx, *most, *only, *programs, *dir); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func bench(ctx context.Context, most int, programs, dir string) (err error) {
+func bench(ctx context.Context, most int, only, programs, dir string) (err error) {
 	if programs, err = filepath.Abs(programs); err != nil {
 		return err
 	}
@@ -59,25 +67,27 @@ func bench(ctx context.Context, most int, programs, dir string) (err error) {
 		}
 		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	}
-	for _, n := range sizes {
-		if n > most {
-			continue
-		}
-		w := world{dir: filepath.Join(dir, fmt.Sprint(n)), bin: programs, n: n}
-		if _, err := os.Stat(w.path(ready)); err != nil {
-			if err := w.make(ctx); err != nil {
-				return fmt.Errorf("prepare %d requests: %w", n, err)
+	for _, kind := range kinds {
+		for _, n := range sizes {
+			if n > most || only != "" && kind != only {
+				continue
 			}
-		}
-		if err := w.measure(ctx); err != nil {
-			return fmt.Errorf("%d requests: %w", n, err)
+			w := world{dir: filepath.Join(dir, kind, fmt.Sprint(n)), bin: programs, kind: kind, n: n}
+			if _, err := os.Stat(w.path(ready)); err != nil {
+				if err := w.make(ctx); err != nil {
+					return fmt.Errorf("prepare %d requests for %s: %w", n, kind, err)
+				}
+			}
+			if err := w.measure(ctx); err != nil {
+				return fmt.Errorf("%d requests with %s: %w", n, kind, err)
+			}
 		}
 	}
 	return nil
 }
 
 // measure runs both programs on a copy of the world.
-func (w *world) measure(ctx context.Context) error {
+func (w *world) measure(ctx context.Context) (err error) {
 	run, err := w.copy()
 	if err != nil {
 		return err
@@ -88,23 +98,41 @@ func (w *world) measure(ctx context.Context) error {
 		return err
 	}
 	stick := run.path(stickDir)
-	err = report("process-bundle-softkey", w.n, len(csrs), func() error { return issueLimit(csrs, certificate) }, func() (usage, error) {
-		return execute(ctx, filepath.Join(w.bin, "coldseal-appliance"), "process", "--state", run.path(applianceDir), "--secret-file", w.path(secretFile), "--media", stick)
+	device, err := run.startDevice()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, device.stop()) }()
+	limit, alone := func() error { return issueLimit(csrs, certificate, true) }, time.Duration(0)
+	if device.locator != "" {
+		limit = func() error { return run.deviceLimit(ctx, device, csrs, certificate) }
+		if alone, err = run.alone(ctx, device, w.n); err != nil {
+			return err
+		}
+	}
+	err = report("process-bundle-"+w.kind, w.n, len(csrs), alone, limit, func() (usage, error) {
+		return execute(ctx, filepath.Join(w.bin, "coldseal-appliance"), append(run.flags(device), "process", "--media", stick)...)
 	})
 	if err != nil {
 		return err
 	}
-	err = report("import-response", w.n, len(csrs), func() error { return importLimit(certificate, issuer, len(csrs)) }, func() (usage, error) {
+	imports := func() (usage, error) {
 		return execute(ctx, filepath.Join(w.bin, "coldseal-agent"), "import", "--state", run.path(agentDir), "--media", stick)
-	})
+	}
+	if w.kind == softkey {
+		err = report("import-response", w.n, len(csrs), 0, func() error { return importLimit(certificate, issuer, len(csrs)) }, imports)
+	} else {
+		_, err = imports() // what a device signed is imported like anything else
+	}
 	if err != nil {
 		return err
 	}
 	return run.check()
 }
 
-// report measures a program between two measurements of the limit over a sample, and prints a line.
-func report(name string, n, sample int, limit func() error, program func() (usage, error)) error {
+// report measures a program between two measurements of the limit over a sample, and prints a line. A device alone took
+// some time, or there is none.
+func report(name string, n, sample int, alone time.Duration, limit func() error, program func() (usage, error)) error {
 	var took time.Duration
 	var cpu float64
 	measure := func() error {
@@ -127,6 +155,9 @@ func report(name string, n, sample int, limit func() error, program func() (usag
 	}
 	l := line{Name: name, N: n, Seconds: u.seconds, LimitSeconds: took.Seconds() / 2 * float64(n) / float64(sample), CPU: u.cpu * 1e6 / float64(n), Peak: u.peak}
 	l.Ratio = l.Seconds / l.LimitSeconds
+	if l.Device = alone.Seconds(); alone != 0 {
+		l.OfDevice = l.Device / l.Seconds
+	}
 	// On a machine that does other things as well, processor time says more than the clock.
 	fmt.Fprintf(os.Stderr, "%s %d: the limit takes %.1f µs of a processor for each item, the program %.1f\n", name, n, cpu/2*1e6/float64(sample), l.CPU)
 	return json.NewEncoder(os.Stdout).Encode(l)

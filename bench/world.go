@@ -17,8 +17,8 @@ import (
 
 	"coldseal/agent"
 	"coldseal/appliance"
+	"coldseal/appliance/hsm/softtoken"
 	"coldseal/appliance/lint"
-	"coldseal/appliance/signer"
 	"coldseal/protocol"
 	"coldseal/protocol/media"
 	"coldseal/protocol/policy"
@@ -32,6 +32,8 @@ const (
 	csrDir       = "csr"
 	tableFile    = "table.csv"
 	secretFile   = "secret"
+	pinFile      = "pin"
+	deviceDir    = "device"     // what the device keeps
 	sampleFile   = "sample.cer" // a certificate of the profile that is measured
 	issuerFile   = "issuer.cer"
 	ready        = "ready" // written last
@@ -40,6 +42,7 @@ const (
 // world is an appliance and an agent with a bundle of n requests on a medium, not processed yet.
 type world struct {
 	dir, bin string
+	kind     string // of the device
 	n        int
 
 	engine  *appliance.Engine
@@ -54,14 +57,14 @@ func (w *world) path(name string) string { return filepath.Join(w.dir, name) }
 
 // copy gives a world that may be used up.
 func (w *world) copy() (*world, error) {
-	run := &world{dir: w.path("run"), bin: w.bin, n: w.n}
+	run := &world{dir: w.path("run"), bin: w.bin, kind: w.kind, n: w.n}
 	if err := os.RemoveAll(run.dir); err != nil {
 		return nil, err
 	}
 	if err := os.Mkdir(run.dir, 0o700); err != nil {
 		return nil, err
 	}
-	for _, name := range []string{applianceDir, agentDir, stickDir} {
+	for _, name := range []string{applianceDir, agentDir, stickDir, deviceDir, secretFile, pinFile} {
 		if said, err := exec.Command("cp", "-a", w.path(name), run.dir).CombinedOutput(); err != nil {
 			return nil, fmt.Errorf("copy what was prepared: %w: %s", err, said)
 		}
@@ -106,11 +109,16 @@ func (w *world) with(ctx context.Context, steps ...func(context.Context) error) 
 	}
 	secret := make([]byte, 32)
 	rand.Read(secret)
-	if err := os.WriteFile(w.path(secretFile), secret, 0o600); err != nil {
+	if err := errors.Join(os.WriteFile(w.path(secretFile), secret, 0o600), os.WriteFile(w.path(pinFile), []byte(softtoken.PIN+"\n"), 0o600)); err != nil {
 		return err
 	}
+	device, err := w.startDevice()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, device.stop()) }()
 	config := appliance.Config{Dir: w.path(applianceDir), Now: time.Now, Rand: rand.Reader, Built: time.Now().AddDate(0, 0, -1)}
-	config.Signer, err = signer.Start(ctx, filepath.Join(w.bin, "coldseal-signer"), []string{"--dir", filepath.Join(config.Dir, "keys"), "--secret-file", w.path(secretFile)}, signer.Options{})
+	config.Signer, err = w.signer(ctx, device)
 	if err != nil {
 		return err
 	}

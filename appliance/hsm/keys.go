@@ -3,6 +3,7 @@
 package hsm
 
 import (
+	"cmp"
 	"crypto"
 	"crypto/x509"
 	"encoding/hex"
@@ -240,6 +241,24 @@ func (t *Token) Keys() ([]signer.KeyInfo, error) {
 	return infos, nil
 }
 
+func className(class uint) string {
+	if name, known := classes[class]; known {
+		return name
+	}
+	return fmt.Sprintf("object of class 0x%x", class)
+}
+
+// partner gives the id of a key that is not used, from its public part if that is there.
+func partner(o object, all []object) (id [32]byte) {
+	for _, other := range all {
+		key := o.class == pkcs11.CKO_PUBLIC_KEY || o.class == pkcs11.CKO_PRIVATE_KEY
+		if key && other.spki != nil && (other.handle == o.handle || len(o.id) > 0 && string(other.id) == string(o.id)) {
+			return signer.KeyInfo{SPKI: other.spki}.ID()
+		}
+	}
+	return id
+}
+
 // Objects lists all objects of the token.
 func (t *Token) Objects() (list []signer.Object, err error) {
 	err = t.use("list objects", func(_ *opened, session pkcs11.SessionHandle) error {
@@ -254,18 +273,20 @@ func (t *Token) Objects() (list []signer.Object, err error) {
 		}
 		list = make([]signer.Object, len(all))
 		for i, o := range all {
-			class, known := classes[o.class]
-			if !known {
-				class = fmt.Sprintf("object of class 0x%x", o.class)
+			list[i] = signer.Object{
+				Class: className(o.class), Label: readable(o.label, 255), Handle: hex.EncodeToString(o.id[:min(len(o.id), 64)]), Key: byHandle[o.handle],
+				Note: odd[o.handle], Ours: purposeOf(o.id) != "",
 			}
-			list[i] = signer.Object{Class: class, Label: readable(o.label, 255), Handle: hex.EncodeToString(o.id[:min(len(o.id), 64)]), Key: byHandle[o.handle], Note: odd[o.handle], Ours: purposeOf(o.id) != ""}
-			if o.spki != nil && list[i].Key == [32]byte{} {
-				list[i].Key = signer.KeyInfo{SPKI: o.spki}.ID()
+			if list[i].Key == [32]byte{} {
+				list[i].Key = partner(o, all)
 			}
 			if o.class == pkcs11.CKO_PRIVATE_KEY && !o.private && list[i].Note == "" {
 				list[i].Note = "it can leave the device"
 			}
 		}
+		slices.SortFunc(list, func(a, b signer.Object) int {
+			return cmp.Or(strings.Compare(a.Label, b.Label), strings.Compare(a.Class, b.Class), strings.Compare(a.Handle, b.Handle))
+		})
 		return nil
 	})
 	return list, err

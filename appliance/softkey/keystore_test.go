@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -340,4 +341,37 @@ func FuzzUnseal(f *testing.F) {
 			t.Fatalf("forged: pin %x, %d keys", c.Pin, len(c.Keys))
 		}
 	})
+}
+
+// TestDestroy looks for a key that was destroyed: in the store, in the store opened anew, and in the bytes of the file that had it.
+func TestDestroy(t *testing.T) {
+	secret := secretFile(t, 7)
+	dir, info := filled(t, secret)
+	s := reopen(t, dir, secret)
+	other, _, err := s.Create("other", signer.CA, signer.P256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.Open(filepath.Join(dir, keystoreName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer before.Close()
+	if err := s.Destroy(info.ID()); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Destroy(info.ID()); err == nil {
+		t.Error("it was destroyed twice")
+	}
+	old, err := io.ReadAll(before)
+	if err != nil || len(bytes.Trim(old, "\x00")) != 0 {
+		t.Errorf("the old keystore still has %d bytes, %v", len(bytes.Trim(old, "\x00")), err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	keys, err := reopen(t, dir, secret).Keys()
+	if err != nil || len(keys) != 1 || keys[0].ID() != other.ID() {
+		t.Errorf("keys %v, %v", keys, err)
+	}
 }

@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 
@@ -138,7 +137,12 @@ func (f *findings) standing(e *appliance.Engine, config appliance.Config) error 
 func (f *findings) devices(e *appliance.Engine, client *signer.Client) error {
 	devices := client.Hello().Devices
 	for _, d := range devices {
-		if len(devices) == 1 && strings.HasPrefix(d.Locator, signer.Softkey+":") {
+		store := strings.HasPrefix(d.Locator, signer.Softkey+":")
+		if store && (len(devices) == 1 || len(d.Holds) == 0) {
+			continue
+		}
+		if store {
+			f.note("what no device holds is in the key store, in a file under its passphrase: "+strings.Join(d.Holds, ", "), "")
 			continue
 		}
 		if strings.HasPrefix(d.Locator, signer.TPM+":device=/dev/tpm") && !strings.HasPrefix(d.Locator, signer.TPM+":device=/dev/tpmrm") {
@@ -149,11 +153,6 @@ func (f *findings) devices(e *appliance.Engine, client *signer.Client) error {
 			continue
 		}
 		f.ok(d.Locator + " takes new keys: " + strings.Join(d.Holds, ", "))
-	}
-	if n := len(devices); n > 1 {
-		if i := slices.IndexFunc(devices, func(d signer.DeviceInfo) bool { return strings.HasPrefix(d.Locator, signer.Softkey+":") }); i >= 0 && len(devices[i].Holds) > 0 {
-			f.note("what no device holds is in the key store, in a file under its passphrase: "+strings.Join(devices[i].Holds, ", "), "")
-		}
 	}
 	objects, err := client.Objects()
 	if err != nil {

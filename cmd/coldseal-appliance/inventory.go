@@ -98,6 +98,9 @@ func compare(known []appliance.KnownKey, keys []signer.KeyInfo, objects []signer
 			continue // ours, by its place
 		case o.Note != "" && o.Ours:
 			h.State = stateOdd
+			if own[o.Key] && o.Key != [32]byte{} {
+				h.Note += "; this is the one in the ledger"
+			}
 		case own[o.Key] && o.Key != [32]byte{}:
 			continue
 		}

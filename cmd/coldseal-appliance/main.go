@@ -96,7 +96,10 @@ func (d *devices) engine(ctx context.Context, f func(*appliance.Engine, applianc
 // explain says what to do about a fault.
 func explain(err error) error {
 	trouble, found := signer.AsTrouble(err)
+	refused, isRefused := errors.AsType[*wire.Refused](err)
 	switch {
+	case isRefused && refused.Code == signer.RefusedKey:
+		return cli.Fail(cli.ExitDevice, "no device has the key; this compares devices and ledger: coldseal-appliance keys", "%w", err)
 	case found:
 		return cli.Fail(cli.ExitDevice, "nothing was released; "+trouble.Mend, "%w", err)
 	case errors.Is(err, appliance.ErrRollback):

@@ -45,6 +45,15 @@ func (t Token) Locator(more string) string {
 
 // SoftHSM makes a token of SoftHSM in dir, beside those that are there.
 func SoftHSM(dir, label string) (Token, error) {
+	t, err := OpenSoftHSM(dir, label)
+	if err != nil {
+		return t, err
+	}
+	return t, t.run("softhsm2-util", "--init-token", "--free", "--label", label, "--pin", PIN, "--so-pin", SOPIN)
+}
+
+// OpenSoftHSM gives a token that is in dir, which may have been copied there.
+func OpenSoftHSM(dir, label string) (Token, error) {
 	conf := filepath.Join(dir, "softhsm2.conf")
 	tokens := filepath.Join(dir, "tokens")
 	if err := os.MkdirAll(tokens, 0o700); err != nil {
@@ -54,8 +63,7 @@ func SoftHSM(dir, label string) (Token, error) {
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		return Token{}, err
 	}
-	t := Token{Module: SoftHSMModule, Label: label, Environment: "SOFTHSM2_CONF=" + conf, Dir: dir}
-	return t, t.run("softhsm2-util", "--init-token", "--free", "--label", label, "--pin", PIN, "--so-pin", SOPIN)
+	return Token{Module: SoftHSMModule, Label: label, Environment: "SOFTHSM2_CONF=" + conf, Dir: dir}, nil
 }
 
 // NSS makes a database of NSS in dir, whose softokn library is a token with the label that NSS always gives it.
@@ -71,7 +79,7 @@ func NSS(dir string) (Token, error) {
 	return t, t.run("certutil", "-N", "-d", "sql:"+dir, "-f", password)
 }
 
-// Run runs one of the library's own tools on the token.
+// run runs one of the library's own tools on the token.
 func (t Token) run(name string, args ...string) error {
 	cmd := exec.Command(name, args...)
 	cmd.Env = append(os.Environ(), t.Environment)
