@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -34,18 +33,6 @@ type box struct {
 
 // recovery is how long starting may take, whatever was before.
 const recovery = 10 * time.Second
-
-// slowest is the longest time that a start took.
-type slowest struct{ atomic.Int64 }
-
-func (s *slowest) note(t *testing.T, took time.Duration) {
-	t.Helper()
-	if took > recovery {
-		t.Errorf("it took %v to start", took)
-	}
-	for old := s.Load(); int64(took) > old && !s.CompareAndSwap(old, int64(took)); old = s.Load() {
-	}
-}
 
 // linter starts a lint worker.
 func linter(t *testing.T) *lint.Client {

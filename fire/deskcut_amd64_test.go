@@ -48,7 +48,7 @@ func (r *ruin) service(t *testing.T) *agent.Service {
 	t.Helper()
 	began := time.Now()
 	s := r.world.service(t)
-	r.slow.note(t, time.Since(began))
+	r.took = time.Since(began)
 	return s
 }
 
@@ -114,7 +114,7 @@ func expectAgent(t *testing.T, h *history) func(*testing.T, *ruin) {
 			if err != nil {
 				t.Fatalf("make agent again: %v", err)
 			}
-			r.slow.note(t, time.Since(began))
+			r.took = time.Since(began)
 			got, err := s.Enrolment()
 			if err := errors.Join(err, s.Close()); err != nil {
 				t.Fatal(err)

@@ -7,10 +7,11 @@
 // logged; all that the signer was ever asked to sign was announced in the log before, and what was announced is issued or
 // burned and on the CRL; the response is the same bytes whenever it is asked for.
 //
-// What kills and failing calls can't show is what a power cut leaves on the disk, for nothing written is lost here.
+// What kills and failing calls can't show is what a power cut leaves on the disk, for nothing written is lost by them.
+// That is put together from a journal of all that was written (disk_test.go).
 //
-// Much is sampled in a usual run. FIRE_KILLS=5000 says how many kills there are, FIRE_ALL=1 leaves nothing out, and
-// FIRE_SEED=N draws again what a failed run drew.
+// Much is sampled in a usual run. FIRE_KILLS=5000 says how many kills there are, FIRE_CUTS=20000 how many power cuts,
+// FIRE_ALL=1 leaves nothing out, and FIRE_SEED=N draws again what a failed run drew.
 package fire
 
 import (
