@@ -73,7 +73,13 @@ func deskPolicy(t testing.TB) *policy.Policy {
 
 func newDesk(t testing.TB) *desk {
 	t.Helper()
-	d := &desk{world: newWorldUnder(t, time.Date(2026, 11, 21, 9, 0, 0, 0, time.UTC), deskPolicy(t)), requests: map[string]protocol.Request{}}
+	return newDeskOn(t, nil)
+}
+
+// newDeskOn is a desk whose keys are in a device.
+func newDeskOn(t testing.TB, on *device) *desk {
+	t.Helper()
+	d := &desk{world: newWorldOn(t, time.Date(2026, 11, 21, 9, 0, 0, 0, time.UTC), deskPolicy(t), on), requests: map[string]protocol.Request{}}
 	d.root, d.issuing = d.cas()
 	d.enrol()
 	d.alp = d.approver(d.issuing, "it:RSSCRL70A41H501X", scope("it-robot"), scope("it-server"), scope("it-workstation"))

@@ -96,6 +96,7 @@ type world struct {
 	secret       string                  // file that opens the keys
 	counted      string                  // file in which the counting signer writes; empty is the real signer
 	overseen     bool                    // the overseer is the signer
+	device       *device                 // keeps the keys; nil is the key store alone
 	leaves       map[uint64][]byte       // all that responses brought
 	roots        map[int64]auditlog.Hash // of the trees that responses brought
 }
@@ -166,7 +167,13 @@ func newWorldAt(t testing.TB, now time.Time) *world {
 // newWorldUnder is a world with a policy of its own.
 func newWorldUnder(t testing.TB, now time.Time, p *policy.Policy) *world {
 	t.Helper()
-	w := &world{t: t, dir: filepath.Join(t.TempDir(), "state"), now: now, policy: p}
+	return newWorldOn(t, now, p, nil)
+}
+
+// newWorldOn is a world whose keys are in a device.
+func newWorldOn(t testing.TB, now time.Time, p *policy.Policy, on *device) *world {
+	t.Helper()
+	w := &world{t: t, dir: filepath.Join(t.TempDir(), "state"), now: now, policy: p, device: on}
 	w.leaves, w.roots = map[uint64][]byte{}, map[int64]auditlog.Hash{0: auditlog.EmptyCheckpoint("").Root}
 	roster := &policy.Roster{Version: 1}
 	for i := range 3 {
@@ -219,7 +226,17 @@ func (w *world) workers() (err error) {
 	if w.overseen {
 		program = overseer
 	}
-	if w.config.Signer, err = signer.Start(ctx, filepath.Join(bin, program), args, signer.Options{Timeout: w.patience}); err != nil {
+	opts := signer.Options{Timeout: w.patience}
+	program = filepath.Join(bin, program)
+	if w.device != nil {
+		more, pin, err := w.device.flags()
+		if err != nil {
+			return err
+		}
+		defer pin.Close()
+		program, args, opts.Files = w.device.program, append(args, more...), []*os.File{pin}
+	}
+	if w.config.Signer, err = signer.Start(ctx, program, args, opts); err != nil {
 		return err
 	}
 	if w.config.Lint, err = lint.Start(ctx, filepath.Join(bin, "coldseal-lint")); err != nil {
