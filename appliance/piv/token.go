@@ -129,9 +129,8 @@ func (t *Token) unlock(card *piv.YubiKey) error {
 func (t *Token) do(what string, f func(card *piv.YubiKey) error) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	err := errors.New("the card was lost before")
 	if t.card != nil {
-		if err = f(t.card); !broken(err) {
+		if err := f(t.card); !broken(err) {
 			return explain(t.locator, what, err)
 		}
 		_ = t.card.Close() // what it says of a card that is gone helps nobody
@@ -149,7 +148,8 @@ func (t *Token) do(what string, f func(card *piv.YubiKey) error) error {
 		return explain(t.locator, what, again)
 	}
 	t.card = card
-	if err = f(card); broken(err) {
+	err := f(card)
+	if broken(err) {
 		t.card = nil
 		_ = card.Close()
 	}

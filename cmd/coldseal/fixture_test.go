@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"coldseal/cmd/internal/cli"
+	"coldseal/cmd/internal/person"
 	"coldseal/protocol"
 	"coldseal/protocol/cose"
 	"coldseal/protocol/keyfile"
@@ -170,7 +171,7 @@ func (s *site) issue(profile, body, subject string, key crypto.Signer, change fu
 	r := protocol.Request{Version: 1, Appliance: s.digest, Kind: protocol.KindIssue, Issuer: protocol.DigestOf(spkiOf(s.t, ecKey(s.t, 20))), Profile: profile,
 		ProfileDigest: must[protocol.Digest](s.t)(p.Digest()), Body: body, Subject: subject, Created: now, Expires: now + 86400}
 	copy(r.Nonce[:], subject)
-	c := protocol.Issuance{CSR: must[[]byte](s.t)(makeCSR(key, "")), Origin: protocol.OriginHolder}
+	c := protocol.Issuance{CSR: must[[]byte](s.t)(person.MakeCSR(key, "")), Origin: protocol.OriginHolder}
 	if change != nil {
 		change(&r, &c)
 	}

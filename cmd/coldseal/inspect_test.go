@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"coldseal/cmd/internal/person"
 	"coldseal/protocol"
 	"coldseal/protocol/auditlog"
 	"coldseal/protocol/cose"
@@ -68,7 +69,7 @@ func samples(t testing.TB) *site {
 	s.write("bundle", s.bundle(s, 21))
 	s.write("receiver.key", must[[]byte](t)(keyfile.Encode(ecKey(t, 7), nil)))
 	s.sealTo("sealed", s.bundle(s, 21), 7)
-	csr := must[[]byte](t)(makeCSR(ecKey(t, 40), ""))
+	csr := must[[]byte](t)(person.MakeCSR(ecKey(t, 40), ""))
 	s.write("csr.der", csr)
 	s.write("csr.pem", append([]byte("Certificate request:\n"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: csr})...))
 	s.ok("key public --key @OFFICER1.key --out @OFFICER1.pub")

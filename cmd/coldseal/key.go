@@ -6,18 +6,13 @@ import (
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
 
 	"github.com/spf13/cobra"
 
 	"coldseal/cmd/internal/cli"
-	"coldseal/protocol"
-	"coldseal/protocol/csr"
+	"coldseal/cmd/internal/person"
 	"coldseal/protocol/keyfile"
-	"coldseal/protocol/show"
 )
 
 func keyCommand() *cobra.Command {
@@ -70,7 +65,7 @@ func keyNewCommand() *cobra.Command {
 		if err := cli.WriteOutput(out+".pub", nil, public, false); err != nil {
 			return fmt.Errorf("the key is in %s, its public half is not written (coldseal key public writes it): %w", out, err)
 		}
-		return printKey(c, key.Public(), asJSON)
+		return person.Print(c, key.Public(), asJSON)
 	}
 	return c
 }
@@ -86,24 +81,6 @@ func newKey(kind string) (crypto.Signer, error) {
 		return key, err
 	}
 	return nil, cli.Usage("--type %q is not P-256, P-384 or Ed25519", kind)
-}
-
-// printKey prints what people compare.
-func printKey(c *cobra.Command, public crypto.PublicKey, asJSON bool) error {
-	spki, err := x509.MarshalPKIXPublicKey(public)
-	if err != nil {
-		return fmt.Errorf("encode public key: %w", err)
-	}
-	id := protocol.DigestOf(spki)
-	if asJSON {
-		return cli.PrintJSON(c.OutOrStdout(), struct {
-			Type   string `json:"key_type"`
-			Key    string `json:"key"`
-			Groups string `json:"key_groups"`
-		}{show.KeyType(public), id.String(), id.Groups()})
-	}
-	_, err = fmt.Fprintf(c.OutOrStdout(), "%s\n%s\n", id, id.Groups())
-	return err
 }
 
 // keyFlags are by which a command gets a private key.
@@ -126,102 +103,37 @@ func (k *keyFlags) read() (crypto.Signer, error) {
 	return readKey(k.file, k.secret)
 }
 
+// open is read for commands that a card can do as well.
+func (k *keyFlags) open() (person.Key, error) {
+	key, err := k.read()
+	return fileKey{key, k.file}, err
+}
+
 func keyPublicCommand() *cobra.Command {
-	var out string
-	var asJSON bool
 	c := &cobra.Command{
 		Use:   "public --key FILE",
 		Short: "write the public half of a key, and print its fingerprint",
-		Args:  cobra.NoArgs,
 	}
-	k := addKey(c)
-	c.Flags().StringVar(&out, "out", "", "`file` for the public key, PEM; without it only the fingerprint is printed")
-	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	c.RunE = func(c *cobra.Command, _ []string) error {
-		key, err := k.read()
-		if err != nil {
-			return err
-		}
-		if out != "" {
-			data, err := keyfile.EncodePublic(key.Public())
-			if err != nil {
-				return err
-			}
-			if err := cli.WriteOutput(out, c.OutOrStdout(), data, false); err != nil || out == "-" {
-				return err
-			}
-		}
-		return printKey(c, key.Public(), asJSON)
-	}
+	person.AddPublic(c, addKey(c).open)
 	return c
 }
 
 func keyCSRCommand() *cobra.Command {
-	var out, name string
 	c := &cobra.Command{
 		Use:   "csr --key FILE --out FILE",
 		Short: "make a certificate request that proves possession of a key",
 		Long:  "The request asks for nothing: names come from the request that an agent makes of it, the key from here.",
-		Args:  cobra.NoArgs,
 	}
-	k := addKey(c)
-	c.Flags().StringVar(&out, "out", "", "`file` to write, PEM; - is standard output")
-	c.Flags().StringVar(&name, "cn", "", "common `name`, where a tool on the way wants one; it counts for nothing")
-	c.RunE = func(c *cobra.Command, _ []string) error {
-		if out == "" {
-			return cli.Usage("--out says which file the request goes to")
-		}
-		key, err := k.read()
-		if err != nil {
-			return err
-		}
-		der, err := makeCSR(key, name)
-		if err != nil {
-			return err
-		}
-		text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})
-		return cli.WriteOutput(out, c.OutOrStdout(), text, false)
-	}
+	person.AddCSR(c, addKey(c).open)
 	return c
 }
 
-// makeCSR makes a request that csr.Check accepts; signatures are deterministic (RFC 6979).
-func makeCSR(key crypto.Signer, name string) ([]byte, error) {
-	der, err := x509.CreateCertificateRequest(nil, &x509.CertificateRequest{Subject: pkix.Name{CommonName: name}}, key)
-	if err != nil {
-		return nil, fmt.Errorf("make certificate request: %w", err)
-	}
-	if _, err := csr.Check(der); err != nil {
-		return nil, fmt.Errorf("make certificate request: %w", err)
-	}
-	return der, nil
-}
-
 func keyPossessCommand() *cobra.Command {
-	var roster protocol.Digest
-	var out string
 	c := &cobra.Command{
 		Use:   "possess --key FILE --digest DIGEST --out FILE",
 		Short: "prove to hold the key of an officer in a new roster",
 		Long:  "The officer types the digest of the compiled roster, as coldseal roster compile printed it, and hands the proof to whoever\nmakes the order (coldseal order roster --possession).",
-		Args:  cobra.NoArgs,
 	}
-	k := addKey(c)
-	cli.DigestVar(c.Flags(), &roster, "digest", "digest of the compiled roster, typed")
-	c.Flags().StringVar(&out, "out", "", "`file` to write; - is standard output")
-	c.RunE = func(c *cobra.Command, _ []string) error {
-		if roster.IsZero() || out == "" {
-			return cli.Usage("--digest says which roster, --out which file the proof goes to")
-		}
-		key, err := k.read()
-		if err != nil {
-			return err
-		}
-		proof, err := protocol.SignID(key, protocol.ContextPossession, roster)
-		if err != nil {
-			return err
-		}
-		return cli.WriteOutput(out, c.OutOrStdout(), proof, false)
-	}
+	person.AddPossess(c, addKey(c).open)
 	return c
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"coldseal/cmd/internal/cli"
+	"coldseal/cmd/internal/person"
 	"coldseal/protocol"
 	"coldseal/protocol/cose"
 )
@@ -48,7 +49,7 @@ func keyStationCommand() *cobra.Command {
 		if err := cli.WriteOutput(out, c.OutOrStdout(), record, false); err != nil || out == "-" {
 			return err
 		}
-		return printKey(c, key.Public(), false)
+		return person.Print(c, key.Public(), false)
 	}
 	return c
 }

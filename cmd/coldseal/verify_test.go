@@ -17,6 +17,7 @@ import (
 	"golang.org/x/crypto/ocsp"
 
 	"coldseal/cmd/internal/cli"
+	"coldseal/cmd/internal/person"
 	"coldseal/protocol"
 	"coldseal/protocol/auditlog"
 	"coldseal/protocol/keyfile"
@@ -118,7 +119,7 @@ func TestVerifyCertificates(t *testing.T) {
 	s.write("cut.pem", pemOf("CERTIFICATE", p.leaf.Raw)[:300])
 	s.write("good.crl", s.crl(p, 99))
 	s.write("bad.crl", pemOf("X509 CRL", s.crl(p, 0x4f0018)))
-	s.write("request.csr", must[[]byte](t)(makeCSR(ecKey(t, 30), "Test")))
+	s.write("request.csr", must[[]byte](t)(person.MakeCSR(ecKey(t, 30), "Test")))
 	s.write("request.pem", pemOf("CERTIFICATE REQUEST", s.read("request.csr")))
 	flipped := bytes.Clone(s.read("request.csr"))
 	flipped[len(flipped)-1] ^= 1

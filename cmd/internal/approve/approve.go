@@ -7,7 +7,6 @@ package approve
 
 import (
 	"cmp"
-	"crypto"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -21,6 +20,7 @@ import (
 
 	"coldseal/cmd/internal/cli"
 	"coldseal/cmd/internal/introduction"
+	"coldseal/cmd/internal/person"
 	"coldseal/protocol"
 	"coldseal/protocol/auditlog"
 	"coldseal/protocol/cose"
@@ -28,19 +28,16 @@ import (
 	"coldseal/protocol/show"
 )
 
-// Key is a key that approves, in a file or on a card. Its errors are told as they are.
+// Key is a key that approves, in a file or on a card.
 type Key interface {
-	Public() crypto.PublicKey
+	person.Key
 	// Name says to people which key it is.
 	Name() string
 	// Holder says whose key it is, which is none of the roster; an error refuses to approve with it.
 	Holder(a *introduction.Appliance, id protocol.Digest) (string, error)
-	// For gives what signs one approval. What it covers is said to the person where each signature is asked for.
-	For(what string) crypto.Signer
-	Close() error
 }
 
-// Open gets the key ready, once the requests were read. A PIN is asked for later, by what For gives.
+// Open gets the key ready, once the requests were read.
 type Open func() (Key, error)
 
 // approving is one run of approve.
