@@ -73,6 +73,19 @@ func (w *world) certify(key, name string) []string {
 // batch has the agent make requests for n workstations, numbered from first on, and gives their ids.
 func (w *world) batch(t *testing.T, first, n int) []string {
 	t.Helper()
+	w.tabulate(t, first, n)
+	ids := strings.Fields(w.must(t, batch...))
+	if err := os.RemoveAll(w.path("csrs")); err != nil {
+		t.Fatal(err)
+	}
+	return ids
+}
+
+var batch = []string{"agent", "request", "batch", "--profile", "it-workstation", "--dir", "csrs", "--csv", "table.csv", "--origin", "holder"}
+
+// tabulate writes the CSRs and the table for a batch.
+func (w *world) tabulate(t *testing.T, first, n int) {
+	t.Helper()
 	if err := os.MkdirAll(w.path("csrs"), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -96,11 +109,6 @@ func (w *world) batch(t *testing.T, first, n int) []string {
 	if err := os.WriteFile(w.path("table.csv"), []byte(table.String()), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	ids := strings.Fields(w.must(t, "agent", "request", "batch", "--profile", "it-workstation", "--dir", "csrs", "--csv", "table.csv", "--origin", "holder"))
-	if err := os.RemoveAll(w.path("csrs")); err != nil {
-		t.Fatal(err)
-	}
-	return ids
 }
 
 // lade gives the agent n workstations to send, and one each of what else there is: a revocation, a hold, a release, a

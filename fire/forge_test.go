@@ -22,23 +22,12 @@ import (
 func (w *world) forge(t *testing.T, serial string, junk int) protocol.Digest {
 	t.Helper()
 	id := w.must(t, "agent", "request", "revoke", "--serial", serial, "--reason", "keyCompromise")
-	w.must(t, "agent", "pending", "--out", "pending")
-	for _, name := range w.glob(t, "pending/*.request") {
-		if filepath.Base(name) != id+".request" {
-			if err := os.Remove(name); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	w.must(t, "coldseal", "approve", "--key", "local.key", "--introduction", "introduction", "--digest", w.digest, "--dir", "pending", "--yes", "--out", "approvals/")
+	approval := w.approval(t, id)
 	item, err := cose.Marshal(protocol.Item{Request: readAll(t, w.path("pending", id+".request"))})
 	if err != nil {
 		t.Fatal(err)
 	}
-	group := protocol.Group{Section: protocol.SectionTakeAway, Items: [][]byte{item}}
-	for _, name := range w.glob(t, "approvals/*") {
-		group.Approvals = append(group.Approvals, readAll(t, name))
-	}
+	group := protocol.Group{Section: protocol.SectionTakeAway, Approvals: [][]byte{approval}, Items: [][]byte{item}}
 	groups := []protocol.Group{group}
 	for range junk / protocol.MaxGroupBytes {
 		groups = append(groups, protocol.Group{Section: protocol.SectionRequests, Items: [][]byte{}})
@@ -53,6 +42,21 @@ func (w *world) forge(t *testing.T, serial string, junk int) protocol.Digest {
 		t.Fatal(err)
 	}
 	return protocol.Digest(request)
+}
+
+// approval has one request approved, and not attached.
+func (w *world) approval(t *testing.T, id string) []byte {
+	t.Helper()
+	w.must(t, "agent", "pending", "--out", "pending")
+	for _, name := range w.glob(t, "pending/*.request") {
+		if filepath.Base(name) != id+".request" {
+			if err := os.Remove(name); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	w.must(t, "coldseal", "approve", "--key", "local.key", "--introduction", "introduction", "--digest", w.digest, "--dir", "pending", "--yes", "--out", "approvals/")
+	return readAll(t, w.glob(t, "approvals/*")[0])
 }
 
 // seal puts groups onto the stick, as the agent's bundle 4.

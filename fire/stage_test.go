@@ -1,6 +1,8 @@
 package fire
 
 import (
+	"fmt"
+	"os"
 	"strings"
 	"testing"
 )
@@ -17,7 +19,8 @@ func stages() (all []stage) {
 	for phase := range journey {
 		all = append(all, journeyStage(phase, faultItems))
 	}
-	return append(all, stage{genesis, beforeGenesis, nothing, afterGenesis}, stage{console, beforeKey, nothing, afterKey}, stage{console, beforeCA, nothing, afterCA})
+	return append(all, stage{genesis, beforeGenesis, nothing, afterGenesis}, stage{console, beforeKey, nothing, afterKey}, stage{console, beforeCA, nothing, afterCA},
+		stage{batch, beforeBatch, nothing, afterBatch}, stage{attach, beforeAttach, nothing, afterAttach})
 }
 
 // journeyStage is one of the commands by which a bundle of so many workstations comes and goes.
@@ -97,6 +100,51 @@ func afterCA(t *testing.T, w *world) {
 	if len(log.issued) != 9 {
 		t.Errorf("there are %d certificates, want 9", len(log.issued))
 	}
+}
+
+func beforeBatch(t *testing.T) *world {
+	return template(t, "before-batch", from(begun, func(t *testing.T, w *world) { w.tabulate(t, 1, faultItems) }))
+}
+
+// afterBatch gives the table again, and asks whether each workstation gets one certificate.
+func afterBatch(t *testing.T, w *world) {
+	t.Helper()
+	w.must(t, batch...)
+	w.approve(t, "local.key", "fingerprint")
+	w.carry(t)
+	issued := map[string]int{}
+	for _, r := range w.rows(t) {
+		if r.Kind == "issue" && r.Outcome == "issued" {
+			issued[r.Subject]++
+		}
+	}
+	for i := range faultItems {
+		if name := fmt.Sprintf("058091-PC-%04d", i+1); issued[name] != 1 {
+			t.Errorf("%s has %d certificates", name, issued[name])
+		}
+	}
+	w.audit(t)
+}
+
+var attach = []string{"agent", "attach", "approval"}
+
+func beforeAttach(t *testing.T) *world {
+	return template(t, "before-attach", from(begun, func(t *testing.T, w *world) {
+		serial := w.serial(t, "9001")
+		id := w.must(t, "agent", "request", "revoke", "--serial", serial, "--reason", "keyCompromise")
+		if err := os.WriteFile(w.path("approval"), w.approval(t, id), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		w.load.done, w.load.listed = []string{id}, []string{serial, w.serial(t, "9004")}
+	}))
+}
+
+// afterAttach attaches the approval again, and has what was approved done.
+func afterAttach(t *testing.T, w *world) {
+	t.Helper()
+	w.must(t, attach...)
+	w.carry(t)
+	w.check(t)
 }
 
 // done asks whether what a command said it did was done.
