@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -175,7 +174,7 @@ func TestDeviceFaults(t *testing.T) {
 			}
 			t.Logf("%d faults, %d of them halted a bundle, %d serials burned", rounds, halted, d.logged(auditlog.Burned))
 			if halted == 0 || halted == rounds {
-				t.Error(fmt.Sprintf("%d of %d faults halted a bundle: that tests nothing", halted, rounds))
+				t.Errorf("%d of %d faults halted a bundle: that tests nothing", halted, rounds)
 			}
 			d.restart()
 		})

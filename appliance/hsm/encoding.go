@@ -1,3 +1,5 @@
+//go:build cgo
+
 package hsm
 
 import (
@@ -20,7 +22,7 @@ import (
 	"coldseal/appliance/signer"
 )
 
-// What tokens say of public keys, and how they want to be asked. No library is needed here.
+// What tokens say of public keys, and how they want to be asked. No token is needed here.
 
 // CKA_EC_PARAMS of the curves: the DER of their object identifiers (RFC 5480 section 2.1.1.1; RFC 8410 section 3), and
 // the name that PKCS#11 before 3.0 has for Ed25519, a PrintableString, which SoftHSM takes alone.

@@ -68,7 +68,7 @@ func (t *Token) Create(label string, purpose signer.Purpose, algorithm signer.Al
 	id := []byte(mark + string(purpose) + ":" + hex.EncodeToString(random))
 	var made key
 	// Not through use: a key that was perhaps made is not made twice.
-	err, epoch := t.try(func(o *opened, session pkcs11.SessionHandle) error {
+	epoch, err := t.try(func(o *opened, session pkcs11.SessionHandle) error {
 		if missing := t.lacking(purpose, algorithm); missing != 0 {
 			return t.trouble(signer.MechanismMissing, "%s keys for %s take mechanism 0x%x", algorithm, purpose, missing)
 		}

@@ -265,23 +265,23 @@ func (t *Token) again(epoch uint64) error {
 // use runs f with a session. If it fails for something that a new session may mend, the token is opened again and f runs
 // once more.
 func (t *Token) use(what string, f func(*opened, pkcs11.SessionHandle) error) error {
-	err, epoch := t.try(f)
+	epoch, err := t.try(f)
 	if err == nil || !mendable(err) {
 		return t.explain(what, err)
 	}
 	if err := t.again(epoch); err != nil {
 		return err
 	}
-	err, _ = t.try(f)
+	_, err = t.try(f)
 	return t.explain(what, err)
 }
 
-func (t *Token) try(f func(*opened, pkcs11.SessionHandle) error) (error, uint64) {
+func (t *Token) try(f func(*opened, pkcs11.SessionHandle) error) (epoch uint64, err error) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	session := <-t.open.free
 	defer func() { t.open.free <- session }()
-	return f(t.open, session), t.epoch
+	return t.epoch, f(t.open, session)
 }
 
 // Close logs out and overwrites the PIN.

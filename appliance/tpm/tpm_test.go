@@ -145,7 +145,7 @@ func TestEveryKind(t *testing.T) {
 			check := func() {
 				t.Helper()
 				for _, k := range slices.Concat(made, made) {
-					err := errors.New("no use")
+					var err error
 					if k.Purpose == signer.Receiver {
 						err = agrees(t, d, k)
 						if _, signing := d.Sign(k.ID(), signer.ECDSASHA256, make([]byte, 32)); signing == nil {
