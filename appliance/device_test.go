@@ -101,7 +101,7 @@ func faultyTPM(t *testing.T) (on *device, arm func(*rand.Rand), disarm func()) {
 			proxy.ArmFromNowOn(fault)
 		case 1:
 			if random.IntN(3) == 0 {
-				proxy.Arm(n, swtpm.Hang)
+				proxy.Arm(n, proxy.Hang())
 			}
 		default:
 			proxy.Arm(n, fault)
@@ -154,6 +154,7 @@ func TestDeviceFaults(t *testing.T) {
 					}
 				}
 				d.learn(r)
+				d.now = d.now.Add(time.Hour) // the agent has its bundles a day
 			}
 			times := map[protocol.Digest]int{}
 			if err := d.engine.EachLeaf(0, func(_ uint64, data, salted []byte) error {

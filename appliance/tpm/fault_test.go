@@ -96,9 +96,13 @@ func TestFails(t *testing.T) {
 	wantTrouble(t, err, signer.ManagerMissing, "tpm:device=/dev/tpmrm0")
 	proxy.Disarm()
 	watched := signer.Watch(signer.Place{Locator: locator(t, text), Device: d}, 300*time.Millisecond)
-	proxy.Arm(1, swtpm.Hang)
+	proxy.Arm(1, proxy.Hang())
 	_, err = watched.Sign(ca.ID(), signer.ECDSASHA256, make([]byte, 32))
 	wantTrouble(t, err, signer.DeviceHangs)
+	proxy.Disarm()
+	if err := signs(t, d, ca); err != nil {
+		t.Errorf("after it hung: %v", err)
+	}
 }
 
 // TestInterruptedBeginning ends the first opening at each of its commands; the next one goes on.

@@ -45,9 +45,21 @@ var (
 		}
 		return answer, errors.Join(err, errDrop)
 	}
-	// Hang answers nothing, ever.
-	Hang Fault = func(func([]byte) ([]byte, error), []byte) ([]byte, error) { select {} }
 )
+
+// Hang answers nothing until the proxy is disarmed.
+func (p *Proxy) Hang() Fault {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.hanging == nil {
+		p.hanging = make(chan struct{})
+	}
+	hanging := p.hanging
+	return func(func([]byte) ([]byte, error), []byte) ([]byte, error) {
+		<-hanging
+		return nil, errDrop
+	}
+}
 
 // Delay answers late.
 func Delay(d time.Duration) Fault {
@@ -77,6 +89,8 @@ type Proxy struct {
 	fault  Fault
 	fired  atomic.Int64
 	calls  atomic.Int64
+
+	hanging chan struct{} // closed when what hangs is let go
 }
 
 // NewProxy puts a proxy before the TPM.
@@ -107,10 +121,18 @@ func (p *Proxy) ArmFromNowOn(fault Fault) {
 	p.left, p.fault, p.always = 1, fault, true
 }
 
-// Disarm takes back what did not happen yet.
-func (p *Proxy) Disarm() { p.Arm(0, nil) }
+// Disarm takes back what did not happen yet, and lets go of what hangs.
+func (p *Proxy) Disarm() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.left, p.fault, p.always = 0, nil, false
+	if p.hanging != nil {
+		close(p.hanging)
+		p.hanging = nil
+	}
+}
 
-// Fired is how many faults there were, Calls how many commands.
+// Fired is how many faults there were.
 func (p *Proxy) Fired() int64 { return p.fired.Load() }
 
 // Calls is how many commands came.
