@@ -20,7 +20,7 @@ type auditor struct {
 	approvers    map[protocol.Digest]*certified // by key
 	signing      map[string]announced           // certificates on their way, by issuer and serial
 	changing     map[protocol.Digest]announced  // changes and withdrawals on their way, by request
-	compromised  map[protocol.Digest]bool        // keys that were reported so
+	compromised  map[protocol.Digest]bool       // keys that were reported so
 	crls         map[protocol.Digest]crlCount
 	profiles     map[string]*profileCount
 	kinds        map[protocol.Kind]*kindCount
