@@ -20,6 +20,10 @@ const (
 	// A signer whose devices are slower says so; no more than maxPace is believed.
 	perInput = 20 * time.Millisecond
 	maxPace  = 2 * time.Second
+	// A device that is slower than we are is given a batch in portions, several at once, so that it never waits: neither
+	// for the verification of what it signed last, nor for a message.
+	portion        = 64
+	portionsAtOnce = 3
 	// forCreate is what making a key is given on top: two RSA primes may take very long to find.
 	forCreate = 2 * time.Minute
 )
@@ -217,8 +221,26 @@ func (c *Client) SignBatch(id [32]byte, purpose Purpose, scheme Scheme, inputs [
 	if err != nil {
 		return nil, err
 	}
+	if c.hello.Pace == 0 || len(inputs) <= portion {
+		return c.sign(key, scheme, inputs)
+	}
+	signatures := make([][]byte, len(inputs))
+	err = parallel((len(inputs)+portion-1)/portion, portionsAtOnce, func(i int) error {
+		some, err := c.sign(key, scheme, inputs[i*portion:min((i+1)*portion, len(inputs))])
+		copy(signatures[i*portion:], some)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return signatures, nil
+}
+
+// sign signs inputs in one call.
+func (c *Client) sign(key *Key, scheme Scheme, inputs [][]byte) ([][]byte, error) {
 	var reply signReply
-	if err := c.call(opSign, signRequest{id, purpose, scheme, inputs}, &reply, time.Duration(len(inputs))*c.pace); err != nil {
+	err := c.call(opSign, signRequest{key.id, key.info.Purpose, scheme, inputs}, &reply, time.Duration(len(inputs))*c.pace)
+	if err != nil {
 		return nil, err
 	}
 	if len(reply.Signatures) != len(inputs) {

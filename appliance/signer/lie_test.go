@@ -28,6 +28,7 @@ func lie(mode string) error {
 	}
 	ca := KeyInfo{"ca", CA, P256, spki}
 	counter := uint64(10)
+	mode, slowly := strings.CutSuffix(mode, ", slowly")
 	return wire.Serve(wire.Descriptor, 1, func(op uint64, body []byte) (any, error) {
 		request, err := decodeRequest(op, body)
 		if err != nil {
@@ -37,6 +38,9 @@ func lie(mode string) error {
 		case *helloRequest:
 			if mode == "version" {
 				return Hello{Version: 2}, nil
+			}
+			if slowly {
+				return Hello{Version: Version, Backend: "liar", Pace: 100}, nil
 			}
 			return Hello{Version: Version, Backend: "liar"}, nil
 		case *createRequest:
@@ -181,13 +185,32 @@ func TestLiarWhenSigning(t *testing.T) {
 			wantFault(t, c, err, why)
 		})
 	}
-	c, err := startLiar("honest")
-	if err != nil {
-		t.Fatal(err)
+	for _, mode := range []string{"honest", "honest, slowly"} {
+		c, err := startLiar(mode)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		for _, n := range []int{1, portion, portion + 1, MaxBatch} {
+			if signatures, err := c.SignBatch(c.Keys()[0].ID(), CA, ECDSASHA256, digests(n)); err != nil || len(signatures) != n {
+				t.Errorf("%s: told the truth, and %v", mode, err)
+			}
+		}
 	}
-	defer c.Close()
-	if _, err := c.SignBatch(c.Keys()[0].ID(), CA, ECDSASHA256, digests(3)); err != nil {
-		t.Errorf("told the truth, and %v", err)
+}
+
+// TestLiarInPortions has every portion of a batch lie about its last signature, or but one of them.
+func TestLiarInPortions(t *testing.T) {
+	for mode, why := range map[string]string{"few": "signatures for", "flipped": "does not verify", "swapped": "does not verify", "broken": "token removed"} {
+		c, err := startLiar(mode + ", slowly")
+		if err != nil {
+			t.Fatal(err)
+		}
+		signatures, err := c.SignBatch(c.Keys()[0].ID(), CA, ECDSASHA256, digests(3*portion+5))
+		if signatures != nil {
+			t.Errorf("%s: %d signatures came out", mode, len(signatures))
+		}
+		wantFault(t, c, err, why)
 	}
 }
 
