@@ -51,6 +51,10 @@ func (m *Medium) Close() error { return m.root.Close() }
 // without leftovers of interrupted writes. A folder that is not there is empty, unless the medium is gone. More than
 // MaxDirEntries entries of any sort are refused with ErrTooLarge.
 func (m *Medium) List(dir string) ([]string, error) {
+	return m.list(dir, func(e fs.DirEntry) bool { return e.Type().IsRegular() && !strings.HasSuffix(e.Name(), partSuffix) })
+}
+
+func (m *Medium) list(dir string, wanted func(fs.DirEntry) bool) ([]string, error) {
 	folder, err := m.folder(dir, false)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, m.present("list", dir)
@@ -68,12 +72,17 @@ func (m *Medium) List(dir string) ([]string, error) {
 	}
 	var names []string
 	for _, e := range entries {
-		if e.Type().IsRegular() && !strings.HasSuffix(e.Name(), partSuffix) {
+		if wanted(e) {
 			names = append(names, e.Name())
 		}
 	}
 	slices.Sort(names)
 	return names, nil
+}
+
+// Folders returns the names of the plain folders in folder dir, as List does those of files.
+func (m *Medium) Folders(dir string) ([]string, error) {
+	return m.list(dir, func(e fs.DirEntry) bool { return e.IsDir() })
 }
 
 // ReadFile returns the content of a small file, at most limit bytes. Kinds as for Spool.Take.

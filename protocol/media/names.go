@@ -35,15 +35,18 @@ const (
 	Bundle   Kind = iota + 1 // agent to appliance, sealed and encrypted
 	Response                 // appliance to agent, sealed and encrypted
 	Clear                    // appliance to everyone, public: certificates, CRLs, the checkpoint, the receipt
+	Leaves                   // agent to an appliance that is restored: the log as the agent knows it, encrypted
+	Backup                   // appliance to itself: its state, encrypted, in parts, and what may be read of it
 )
 
 // Name is the place of a file on a medium. The fields that Kind does not use are zero.
 type Name struct {
 	Kind      Kind
 	Appliance string // Tag of the appliance
-	Agent     string // Bundle and Response: [a-z0-9-]{1,32}
+	Agent     string // Bundle, Response and Leaves: [a-z0-9-]{1,32}
 	Sequence  uint64 // Bundle and Response: 1 to MaxSequence; 0 in a Response is the notice, the answer to a refused bundle
-	File      string // Clear: *.pem, *.crl, *.receipt or checkpoint
+	Set       string // Backup: the name of the set of shares that opens it, 16 hexadecimal digits
+	File      string // Clear: *.pem, *.crl, *.receipt or checkpoint; Backup: part-0001 to part-9999, unchecked or backup
 }
 
 // Tag is the part of an appliance's genesis digest that stands in file names: its first 8 hexadecimal digits. It tells
@@ -66,6 +69,13 @@ func (n Name) Dir() (string, error) {
 		return base + "/to-agent/" + n.Agent, nil
 	case Clear:
 		return base + "/clear", nil
+	case Leaves:
+		return base + "/leaves", nil
+	case Backup:
+		if !isSet(n.Set) {
+			return "", n.bad("set %q is not 16 hexadecimal digits", n.Set)
+		}
+		return base + "/backup/" + n.Set, nil
 	}
 	return "", n.bad("unknown kind %d", n.Kind)
 }
@@ -77,9 +87,23 @@ func (n Name) Path() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if n.Kind == Clear {
+	if n.Set != "" && n.Kind != Backup {
+		return "", n.bad("set %q is out of place", n.Set)
+	}
+	switch n.Kind {
+	case Clear:
 		if n.Agent != "" || n.Sequence != 0 || !isClearName(n.File) {
 			return "", n.bad("%q is not *.pem, *.crl, *.receipt or checkpoint", n.File)
+		}
+		return dir + "/" + n.File, nil
+	case Leaves:
+		if n.Sequence != 0 || n.File != "" || !IsAgentName(n.Agent) {
+			return "", n.bad("agent %q, sequence %d", n.Agent, n.Sequence)
+		}
+		return dir + "/" + n.Agent + leavesSuffix, nil
+	case Backup:
+		if n.Agent != "" || n.Sequence != 0 || !isBackupName(n.File) {
+			return "", n.bad("%q is not part-0001 to part-9999, unchecked or backup", n.File)
 		}
 		return dir + "/" + n.File, nil
 	}
@@ -118,6 +142,13 @@ func parse(name string) (Name, bool) {
 	switch {
 	case parts[2] == "clear":
 		n.Kind, n.File = Clear, file
+		return n, true
+	case parts[2] == "leaves":
+		n.Kind = Leaves
+		n.Agent, ok = strings.CutSuffix(file, leavesSuffix)
+		return n, ok
+	case parts[2] == "backup":
+		n.Kind, n.Set, n.File = Backup, parts[3], file
 		return n, true
 	case parts[2] == "to-appliance":
 		n.Kind = Bundle
@@ -167,6 +198,25 @@ func isClearName(s string) bool {
 	return (ext == ".pem" || ext == ".crl" || ext == ".receipt") && len(s) <= maxClearName && stem != "" && !strings.ContainsAny(stem[:1], ".-") &&
 		only(stem, "abcdefghijklmnopqrstuvwxyz0123456789._-")
 }
+
+const leavesSuffix = ".leaves"
+
+// MaxParts is how many parts a backup may have, of at most MaxPartBytes each: more than any disk that an appliance has.
+const (
+	MaxParts     = 9999
+	MaxPartBytes = 1 << 30 // far below what FAT32 can hold, so that a part that failed costs little
+)
+
+// PartName is the name of a part of a backup, counted from 1.
+func PartName(n int) string { return fmt.Sprintf("part-%04d", n) }
+
+func isBackupName(s string) bool {
+	var n int
+	_, err := fmt.Sscanf(s, "part-%04d", &n)
+	return s == "backup" || s == "unchecked" || err == nil && n >= 1 && n <= MaxParts && s == PartName(n)
+}
+
+func isSet(s string) bool { return len(s) == 16 && only(s, "0123456789abcdef") }
 
 func isTag(s string) bool { return len(s) == 8 && only(s, "0123456789abcdef") }
 

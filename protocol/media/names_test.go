@@ -20,6 +20,11 @@ func TestNames(t *testing.T) {
 		{Name{Kind: Clear, Appliance: tag, File: "root.pem"}, "coldseal/deadbeef/clear/root.pem"},
 		{Name{Kind: Clear, Appliance: tag, File: "checkpoint"}, "coldseal/deadbeef/clear/checkpoint"},
 		{Name{Kind: Clear, Appliance: tag, File: "ab.receipt"}, "coldseal/deadbeef/clear/ab.receipt"},
+		{Name{Kind: Leaves, Appliance: tag, Agent: "nomos-1"}, "coldseal/deadbeef/leaves/nomos-1.leaves"},
+		{Name{Kind: Backup, Appliance: tag, Set: "0123456789abcdef", File: "part-0001"}, "coldseal/deadbeef/backup/0123456789abcdef/part-0001"},
+		{Name{Kind: Backup, Appliance: tag, Set: "0123456789abcdef", File: PartName(MaxParts)}, "coldseal/deadbeef/backup/0123456789abcdef/part-9999"},
+		{Name{Kind: Backup, Appliance: tag, Set: "0123456789abcdef", File: "unchecked"}, "coldseal/deadbeef/backup/0123456789abcdef/unchecked"},
+		{Name{Kind: Backup, Appliance: tag, Set: "0123456789abcdef", File: "backup"}, "coldseal/deadbeef/backup/0123456789abcdef/backup"},
 	} {
 		path, err := c.name.Path()
 		if err != nil || path != c.path {
@@ -76,6 +81,19 @@ func TestBadNames(t *testing.T) {
 		"coldseal/deadbeef/to-agent/agent/0000000001.bundle",
 		"coldseal/deadbeef/to-agent/agent/x/0000000001.response",
 		"coldseal/deadbeef/elsewhere/agent/0000000001.response",
+		"coldseal/deadbeef/leaves/agent.response",
+		"coldseal/deadbeef/leaves/.leaves",
+		"coldseal/deadbeef/leaves/Agent.leaves",
+		"coldseal/deadbeef/leaves/x/agent.leaves",
+		"coldseal/deadbeef/backup/backup",
+		"coldseal/deadbeef/backup/0123456789abcde/backup",
+		"coldseal/deadbeef/backup/0123456789ABCDEF/backup",
+		"coldseal/deadbeef/backup/0123456789abcdef/part-0000",
+		"coldseal/deadbeef/backup/0123456789abcdef/part-1",
+		"coldseal/deadbeef/backup/0123456789abcdef/part-00001",
+		"coldseal/deadbeef/backup/0123456789abcdef/part-10000",
+		"coldseal/deadbeef/backup/0123456789abcdef/x/backup",
+		"coldseal/deadbeef/backup/../backup",
 	} {
 		if n, err := ParseName(path); !errors.Is(err, ErrName) {
 			t.Errorf("%q: %+v, %v, want %v", path, n, err, ErrName)
@@ -92,7 +110,12 @@ func TestBadNames(t *testing.T) {
 		{Kind: Clear, Appliance: "deadbeef"},
 		{Kind: Clear, Appliance: "deadbeef", File: "root.pem", Agent: "a"},
 		{Kind: Clear, Appliance: "deadbeef", File: "root.pem", Sequence: 1},
-		{Kind: 4, Appliance: "deadbeef", Agent: "a", Sequence: 1},
+		{Kind: Leaves, Appliance: "deadbeef", Agent: "a", Sequence: 1},
+		{Kind: Leaves, Appliance: "deadbeef", Agent: "a", Set: "0123456789abcdef"},
+		{Kind: Backup, Appliance: "deadbeef", Set: "0123456789abcdef"},
+		{Kind: Backup, Appliance: "deadbeef", File: "backup"},
+		{Kind: Backup, Appliance: "deadbeef", Set: "0123456789abcdef", File: "backup", Agent: "a"},
+		{Kind: 6, Appliance: "deadbeef", Agent: "a", Sequence: 1},
 	} {
 		if path, err := n.Path(); !errors.Is(err, ErrName) {
 			t.Errorf("%+v: %q, %v, want %v", n, path, err, ErrName)
@@ -103,6 +126,8 @@ func TestBadNames(t *testing.T) {
 func FuzzParseName(f *testing.F) {
 	f.Add("coldseal/deadbeef/to-appliance/nomos-1-0000000007.bundle")
 	f.Add("coldseal/deadbeef/to-agent/nomos-1/0000000007.response")
+	f.Add("coldseal/deadbeef/leaves/nomos-1.leaves")
+	f.Add("coldseal/deadbeef/backup/0123456789abcdef/part-0001")
 	f.Add("coldseal/deadbeef/clear/root.pem")
 	f.Add("coldseal/deadbeef/clear/checkpoint")
 	f.Fuzz(func(t *testing.T, path string) {
