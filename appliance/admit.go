@@ -42,6 +42,14 @@ func (r *run) admit(size int64) (refusal *protocol.Refusal, again bool, err erro
 		if usage.Day != day(r.now) {
 			usage = store.Usage{}
 		}
+		m, err := tx.Meta()
+		if err != nil {
+			return err
+		}
+		shared, _, err := r.known(tx, m.Size)
+		if err != nil {
+			return err
+		}
 		interrupted := used && !known.Acknowledged // it is finished, however late
 		switch {
 		case used && known.Digest != r.bundle.Digest:
@@ -49,6 +57,8 @@ func (r *run) admit(size int64) (refusal *protocol.Refusal, again bool, err erro
 		case used && r.hasResponse(party.Name, h.Sequence):
 			again = true
 			return nil
+		case shared != h.KnownSize:
+			refusal = protocol.Refuse(protocol.CodeOlderLog, "known", fmt.Sprint(h.KnownSize))
 		case h.Sequence > media.MaxSequence:
 			refusal = protocol.Refuse(protocol.CodeTooLarge, "thing", "number of the bundle", "limit", fmt.Sprint(uint64(media.MaxSequence)))
 		case party.Retired:

@@ -85,12 +85,12 @@ func (e *Engine) openApprovals(tx *store.Tx, g protocol.Group, items []*item, no
 			continue
 		}
 		a := approval{opened, who, discount}
-		at := now
+		at, restored := now, e.state.Restored
 		if g.Section == protocol.SectionTakeAway {
-			at = max(now, opened.Created)
+			at, restored = max(now, opened.Created), 0
 		}
 		if a.discount == nil {
-			a.discount = auditlog.CheckApproval(&opened, e.appliance, who.Person, at)
+			a.discount = auditlog.CheckApproval(&opened, e.appliance, who.Person, at, restored)
 		}
 		if a.discount == nil && !manifestHolds(&opened, items) {
 			a.discount = protocol.Refuse(protocol.CodeManifestMismatch, "person", who.Person)

@@ -92,7 +92,6 @@ func TestSpaceForTheLog(t *testing.T) {
 	d.reopen()
 	raw := d.encode(d.pc("0002"))
 	revoke := d.encode(d.about(protocol.KindRevoke, pc, protocol.Revocation{Serial: serial}))
-	d.known.size = 3 // of a tree that never was
 	bundle := d.seal(d.taken(revoke, d.alp), d.approved(raw, d.alp))
 	free = 6*int64(len(bundle)) + appliance.SpoolReserve
 	wants(t, d.process(bundle).Refusal, protocol.CodeNoSpace)

@@ -51,7 +51,7 @@ func (r *run) dueCRLs(forced []protocol.Digest) ([]*newCRL, error) {
 				if fresh && !byOrder {
 					continue
 				}
-				next, err := r.buildCRL(tx, ca, p.Profile, shard, last.Number+1)
+				next, err := r.buildCRL(tx, ca, p.Profile, shard, max(last.Number, record.Floor)+1)
 				if err != nil {
 					return err
 				}

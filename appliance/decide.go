@@ -90,6 +90,8 @@ func (r *run) decideRenewal(tx *store.Tx, it *item, name []byte, now int64) (*pr
 		return nil, nil
 	case len(it.item.Current) == 0 || it.content.Origin != protocol.OriginCurrent || p.Renew.WindowDays == 0 || p.Use == policy.UseApprover:
 		return it.quorum, nil // for an approver persons look again, whatever the policy says (law 4)
+	case it.req.Created <= r.state.Restored: // it may have been done, and that forgotten
+		return protocol.Refuse(protocol.CodeApprovalVoid, "person", "the current key", "date", protocol.Date(r.state.Restored)), nil
 	}
 	return p.Renew.Renews(renews.Serial, now, old.NotAfter, old.Approved), nil
 }

@@ -26,16 +26,22 @@ type announced struct {
 	tbs protocol.Digest
 }
 
+// compile has the policy that stands.
+func (f *fold) compile() (err error) {
+	if digest := protocol.DigestOf(f.state.Policy); f.compiled == nil || f.compiled.Digest != digest {
+		f.compiled, err = policy.Compile(f.state.CurrentPolicy())
+	}
+	return err
+}
+
 // announce takes over what is going to be done.
 func (f *fold) announce(body []byte) error {
 	b, err := auditlog.ParseIntents(body)
 	if err != nil {
 		return err
 	}
-	if digest := protocol.DigestOf(f.state.Policy); f.compiled == nil || f.compiled.Digest != digest {
-		if f.compiled, err = policy.Compile(f.state.CurrentPolicy()); err != nil {
-			return err
-		}
+	if err := f.compile(); err != nil {
+		return err
 	}
 	f.requests = make(map[protocol.Digest]announced, len(b.Intents))
 	ids := make([]protocol.Digest, len(b.Intents))
@@ -191,7 +197,7 @@ func (f *fold) revocation(index uint64, leaf auditlog.Leaf, c store.Certificate,
 	if a.req.Kind == protocol.KindRevokeCA {
 		var c protocol.CARevocation
 		c, refusal = a.req.CARevocation()
-		content = protocol.Revocation(c)
+		content = protocol.Revocation{Serial: c.Serial, Reason: c.Reason, Since: c.Since}
 	}
 	if refusal != nil || auditlog.StatusAfter(a.req.Kind) != leaf.Status || !bytes.Equal(content.Serial, leaf.Serial) {
 		return fmt.Errorf("what became of certificate %x is not what was announced", leaf.Serial)
@@ -226,4 +232,31 @@ func end(ca auditlog.CA) int64 {
 		return m.notAfter
 	}
 	return protocol.MaxTime
+}
+
+// unlogged compares a certificate that was revoked though no leaf says it was issued: it came with the request.
+func (f *fold) unlogged(index uint64, leaf auditlog.Leaf, c store.Certificate, id protocol.Digest) error {
+	f.issued++
+	a, err := f.asked(id)
+	if err != nil {
+		return err
+	}
+	content, refusal := a.req.Revocation()
+	if refusal != nil {
+		return errors.New(refusal.Words())
+	}
+	signed, err := auditlog.SignedBy(content.Certificate, f.state.CAs[protocol.Digest(leaf.Issuer)].SPKI)
+	if err != nil {
+		return fmt.Errorf("certificate %x, which no entry says was issued: %w", leaf.Serial, err)
+	}
+	want := unloggedAs(&a.req, signed)
+	want.Status, want.Issued, want.Changed = c.Status, index, c.Changed
+	got, err := digestOf(c)
+	if err != nil {
+		return err
+	}
+	if digest, err := digestOf(want); err != nil || digest != got || leaf.Status != auditlog.Revoked {
+		return fmt.Errorf("the ledger says something else of certificate %x than the certificate itself", leaf.Serial)
+	}
+	return nil
 }

@@ -40,6 +40,7 @@ type Config struct {
 	Free   Free             // nil asks the disk
 	Built  time.Time        // when this release was built: no clock is before that
 	Report func(Progress)   // called as work goes on; may be nil
+	Trial  bool             // a backup is opened to see whether it can be: nothing is asked to move
 }
 
 // Free measures the bytes that are free on the disk of a directory.
@@ -67,8 +68,10 @@ type Engine struct {
 	seal      *signer.Key
 	log       *signer.Key
 	receiver  *signer.Key
-	serials   uint64 // the next serial begins with this; starts at the size of the log
-	broken    error  // set by the first fault: nothing is done after it
+	serials   uint64           // the next serial begins with this; starts at the size of the log
+	broken    error            // set by the first fault: nothing is done after it
+	restoring *store.Restoring // not nil while a restore waits for its order
+	folded    *fold            // of the replay at start, where a restore goes on from
 }
 
 // ErrFault wraps whatever stops the appliance: a device, a disk, a worker, a ledger that does not agree with its log.

@@ -123,6 +123,9 @@ func (f *fold) change(index uint64, leaf auditlog.Leaf, body []byte) error {
 		f.done++
 		err = f.isDone(id, index)
 	}
+	if err == nil && c.Issued == index {
+		err = f.unlogged(index, leaf, c, id)
+	}
 	if err == nil && c.Changed == index && leaf.Status != auditlog.Active {
 		err = f.revocation(index, leaf, c, id)
 	}
@@ -139,12 +142,16 @@ func (f *fold) burned(index uint64, leaf auditlog.Leaf) error {
 // entry: the CRL lists the certificate so.
 func (f *fold) entry(leaf auditlog.Leaf, want store.Revoked) error {
 	f.revoked++
-	issuer := protocol.Digest(leaf.Issuer)
-	r, found, err := f.tx.Revoked(issuer, uint16(issue.Shard(leaf.Serial, f.shards(issuer))), leaf.Serial)
+	r, found, err := f.tx.Revoked(protocol.Digest(leaf.Issuer), f.shard(leaf), leaf.Serial)
 	if err == nil && (!found || r != want) {
 		err = fmt.Errorf("certificate %x is not among those that the CRL lists, or for something else", leaf.Serial)
 	}
 	return err
+}
+
+// shard is the CRL that lists a leaf's certificate.
+func (f *fold) shard(leaf auditlog.Leaf) uint16 {
+	return uint16(issue.Shard(leaf.Serial, f.shards(protocol.Digest(leaf.Issuer))))
 }
 
 func (f *fold) order(index uint64, body []byte) error {
@@ -162,8 +169,8 @@ func (f *fold) crl(index uint64, leaf auditlog.Leaf, body []byte) error {
 		return err
 	}
 	key := crlKey{protocol.Digest(leaf.Issuer), b.Shard}
-	if last := f.crls[key]; leaf.Number != last.number+1 {
-		return fmt.Errorf("CRL %d follows %d", leaf.Number, last.number)
+	if last := max(f.crls[key].number, f.floors[key.issuer]); leaf.Number != last+1 {
+		return fmt.Errorf("CRL %d follows %d", leaf.Number, last)
 	}
 	ca := f.state.CAs[key.issuer]
 	p, found := f.state.CurrentPolicy().Profile(ca.Profile)

@@ -147,7 +147,7 @@ func resultAt(tx *store.Tx, index uint64) (protocol.Result, protocol.Answer, err
 	if a.Salt, a.Body, err = tx.Body(index); err != nil {
 		return fail(err)
 	}
-	if leaf.Kind == auditlog.Order { // its body is the whole order, which is not for agents
+	if leaf.Kind == auditlog.Order || leaf.Kind == auditlog.Restored { // its body is the whole order, which is not for agents
 		var o auditlog.OrderBody
 		if err := cose.Unmarshal(a.Body, &o); err != nil {
 			return fail(err)

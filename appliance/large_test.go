@@ -81,12 +81,13 @@ func TestLargeBundle(t *testing.T) {
 		t.Errorf("%d certificates in the log", n)
 	}
 	d.reopen()
-	d.known.root[0] ^= 1 // an agent that knows another tree gets all of this one, to see for itself
-	if r = d.answer(); r.header.FirstLeaf != 0 || r.header.Leaves != d.size() {
-		t.Errorf("to an agent with another tree: leaves %d from %d", r.header.Leaves, r.header.FirstLeaf)
-	}
-	d.known.size = 1 << 40
-	if r = d.answer(); r.header.FirstLeaf != 0 {
-		t.Errorf("to an agent that knows more: leaves from %d", r.header.FirstLeaf)
+	size := d.size()
+	for _, known := range []uint64{d.known.size, 1 << 40} { // of a tree that is none of ours: the agent gets all of ours, to see for itself
+		d.known.root[0] ^= 1
+		d.known.size = known
+		wants(t, d.process(d.seal()).Refusal, protocol.CodeOlderLog)
+		if r = d.read(d.responsePath(0)); r.header.FirstLeaf != 0 || r.header.Leaves != size || d.size() != size {
+			t.Errorf("to an agent with another tree of %d: leaves %d from %d", known, r.header.Leaves, r.header.FirstLeaf)
+		}
 	}
 }

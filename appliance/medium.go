@@ -40,6 +40,9 @@ func (k receiverKey) ECDH(_ context.Context, point []byte) ([]byte, error) {
 // Medium processes the bundles on a medium that fresh says yes to (nil is all of them), and releases answers to it. An
 // error is a fault; trouble with the medium is in the visits.
 func (e *Engine) Medium(m *media.Medium, fresh func(name string) bool) ([]Visit, error) {
+	if err := e.ready(); err != nil {
+		return nil, err
+	}
 	name := media.Name{Kind: media.Bundle, Appliance: media.Tag(e.appliance)}
 	dir, err := name.Dir()
 	if err != nil {
@@ -190,6 +193,9 @@ func (e *Engine) Release(m *media.Medium, agent string) error {
 
 // Clear writes what anybody may read: CA certificates, CRLs, the checkpoint.
 func (e *Engine) Clear(m *media.Medium) error {
+	if err := e.ready(); err != nil {
+		return err
+	}
 	for _, id := range e.caOrder() {
 		ca := e.state.CAs[id]
 		if ca.Certificate == nil {

@@ -39,6 +39,9 @@ func (e *Engine) Order(request []byte, approvals [][]byte) (protocol.Result, err
 	if e.broken != nil {
 		return protocol.Result{}, e.broken
 	}
+	if e.restoring != nil {
+		return e.orderRestore(request, approvals)
+	}
 	r := &run{Engine: e}
 	r.now, r.shut = e.time()
 	it := &item{item: protocol.Item{Request: request}}
@@ -134,6 +137,8 @@ func (r *run) carryOut(it *item, approvals [][]byte, challenge []byte, now int64
 		refusal, err = r.checkPolicy(it)
 	case protocol.KindAgent, protocol.KindStation:
 		refusal, err = r.checkParty(it)
+	case protocol.KindRestore:
+		return protocol.Refuse(protocol.CodeNotRestoring, "reason", errLiving.Error()), nil
 	case protocol.KindDestroyKey:
 		return r.destroyKey(it, record)
 	case protocol.KindCrossCertify:

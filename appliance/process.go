@@ -45,8 +45,8 @@ func (e *Engine) Process(spool protocol.Spool, receipt func(id protocol.Digest, 
 // processSpooled processes a bundle of a size, or the beginning of it where there was no room for more. The seal of a part
 // can't be verified, and need not be: what takes away is done for any sender. The bundle is answered when it comes again.
 func (e *Engine) processSpooled(spool protocol.Spool, size int64, receipt func(id protocol.Digest, receipt []byte) error) (out Outcome, err error) {
-	if e.broken != nil {
-		return Outcome{}, e.broken
+	if err := e.ready(); err != nil {
+		return Outcome{}, err
 	}
 	if size == spool.Size() {
 		out, err = e.process(spool, e.sender, protocol.Refuse(protocol.CodeUnknownSender), receipt)

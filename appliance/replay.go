@@ -21,6 +21,11 @@ func (e *Engine) replay(tx *store.Tx, m *store.Meta) error {
 	f := &fold{
 		tx: tx, state: e.state, appender: auditlog.NewAppender(auditlog.Range{}), crls: map[crlKey]crlSeen{},
 		changed: map[protocol.Digest]uint64{}, approvers: map[protocol.Digest]protocol.Digest{}, shards: e.shards,
+		ranges: m.Restores, seen: map[protocol.Digest]uint64{}, floors: map[protocol.Digest]uint64{},
+	}
+	if m.Restoring != nil {
+		f.ranges = append(slices.Clone(f.ranges), store.Range{From: m.Restoring.From, Size: auditlog.MaxSize})
+		e.folded = f
 	}
 	err := tx.EachLeaf(0, f.leaf)
 	if err != nil {
@@ -33,6 +38,9 @@ func (e *Engine) replay(tx *store.Tx, m *store.Meta) error {
 	logKey, err := e.genesis.LogKey()
 	if err != nil {
 		return err
+	}
+	if m.Restoring != nil && m.Restoring.Applying {
+		return nil // leaves are on their way in, up to the next checkpoint
 	}
 	checkpoint, err := auditlog.OpenCheckpoint(m.Checkpoint, auditlog.Origin(e.appliance), logKey)
 	if err != nil {
@@ -81,6 +89,12 @@ type fold struct {
 	renewed   uint64 // certificates that the ledger says were renewed
 	names     uint64
 	bundles   uint64
+
+	ranges    []store.Range              // leaves that were brought to restores, ascending; the last may wait for its order
+	confirmed int                        // of them, by a leaf that says so
+	lost      uint64                     // orders of the range that is folded which don't take effect
+	seen      map[protocol.Digest]uint64 // CA → highest number of a CRL in that range
+	floors    map[protocol.Digest]uint64 // CA → number that its CRLs are above
 }
 
 func (f *fold) leaf(index uint64, encoded, salted []byte) error {
@@ -94,26 +108,36 @@ func (f *fold) leaf(index uint64, encoded, salted []byte) error {
 	if err != nil {
 		return fail("%w", err)
 	}
+	var root protocol.Digest
+	if leaf.Kind == auditlog.Restored {
+		root = protocol.Digest(f.appender.Edge().Root())
+	}
 	first, hashes := f.appender.Append(encoded)
 	if err := f.hashes(first, hashes); err != nil {
 		return fail("%w", err)
 	}
 	var body []byte
-	if leaf.Kind != auditlog.Step {
+	brought := f.within(index)
+	if leaf.Kind != auditlog.Step && (!brought || len(salted) > 0) {
 		if len(salted) < store.SaltSize || auditlog.BodyDigest([16]byte(salted[:store.SaltSize]), salted[store.SaltSize:]) != leaf.Body {
 			return fail("the body is not the one that was logged")
 		}
 		body = salted[store.SaltSize:]
 	}
-	switch leaf.Kind {
+	takesEffect := !brought && (leaf.Kind == auditlog.Order || leaf.Kind == auditlog.Restored)
+	kind := leaf.Kind
+	if brought {
+		takesEffect, err = f.brought(index, leaf, body)
+		kind = 0
+	}
+	switch kind {
 	case auditlog.Intents:
 		f.pending = bytes.Clone(body)
 		err = f.announce(f.pending)
 	case auditlog.Step:
-		if leaf.Number != f.counter+1 {
-			return fail("step %d follows %d", leaf.Number, f.counter)
-		}
-		f.counter = leaf.Number
+		err = f.step(leaf)
+	case auditlog.Restored:
+		err = f.restored(index, leaf, body, root)
 	case auditlog.Issued:
 		err = f.issuance(index, leaf, body)
 	case auditlog.Changed:
@@ -135,13 +159,20 @@ func (f *fold) leaf(index uint64, encoded, salted []byte) error {
 	if err != nil {
 		return fail("%w", err)
 	}
-	if leaf.Kind == auditlog.Order {
-		body = bytes.Clone(body) // the state keeps parts of it
-	}
-	if err := f.state.Apply(leaf, body); err != nil {
+	if !takesEffect {
+		f.state.Bare(leaf)
+	} else if err := f.state.Apply(leaf, bytes.Clone(body)); err != nil { // the state keeps parts of it
 		return fail("%w", err)
 	}
 	f.next, f.lastKind = index+1, leaf.Kind
+	return nil
+}
+
+func (f *fold) step(leaf auditlog.Leaf) error {
+	if leaf.Number != f.counter+1 {
+		return fmt.Errorf("step %d follows %d", leaf.Number, f.counter)
+	}
+	f.counter = leaf.Number
 	return nil
 }
 
@@ -176,6 +207,8 @@ func (f *fold) compare(m *store.Meta) error {
 		return errors.New("replay: the ledger has CRLs that the log does not")
 	case f.tx.CountDone() != f.done:
 		return errors.New("replay: the ledger has results that the log does not")
+	case f.confirmed != len(m.Restores):
+		return errors.New("replay: the ledger has restores that the log does not")
 	case m.Clock != f.state.Clock:
 		return errors.New("replay: the ledger's time of the last entry is not that of the log")
 	}
@@ -198,6 +231,9 @@ func (f *fold) compare(m *store.Meta) error {
 		known, found := f.state.CAs[id]
 		if !found || ca.Label != known.Label || ca.Profile != known.Profile || !bytes.Equal(ca.SPKI, known.SPKI) || !bytes.Equal(ca.Certificate, known.Certificate) {
 			return fmt.Errorf("replay: the CA %s is not the one that was ordered", ca.Label)
+		}
+		if ca.Floor != f.floors[id] {
+			return fmt.Errorf("replay: the CRLs of the CA %s do not begin where it was ordered", ca.Label)
 		}
 		if ca.Changed != f.changed[id] {
 			return fmt.Errorf("replay: the last change of the CA %s is not the one that was logged", ca.Label)

@@ -62,12 +62,18 @@ func (e *Engine) open() (err error) {
 		if err := e.replay(tx, &m); err != nil {
 			return fmt.Errorf("%w; nothing is signed on a ledger that does not agree with its log", err)
 		}
-		counter, e.serials = m.Counter, m.Size
+		counter, e.serials, e.restoring = m.Counter, m.Size, m.Restoring
 		intents, err = tx.Intents()
 		return err
 	})
 	if err != nil {
 		return fault("start", err)
+	}
+	if e.restoring != nil {
+		if err := e.openRestoring(counter); err != nil {
+			return fault("start", err)
+		}
+		return nil
 	}
 	if err := e.checkCounter(counter); err != nil {
 		return fault("start", err)

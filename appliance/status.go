@@ -18,6 +18,7 @@ type Status struct {
 	Entries uint64            `json:"entries"`
 	Clock   int64             `json:"clock"` // time of the last log entry, unix seconds
 	Gate    *protocol.Refusal `json:"gate,omitempty"`
+	Waits   bool              `json:"waits,omitempty"` // for the order to restore it
 	CAs     []CAStatus        `json:"cas"`
 	Crosses []CrossStatus     `json:"cross_certificates,omitempty"`
 	Foreign []ForeignStatus   `json:"foreign_cas,omitempty"`
@@ -68,7 +69,7 @@ type PartyStatus struct {
 // Status reads how the appliance stands.
 func (e *Engine) Status() (Status, error) {
 	now := e.Now().Unix()
-	s := Status{Digest: e.appliance.String(), Clock: e.state.Clock, Gate: e.gate(now)}
+	s := Status{Digest: e.appliance.String(), Clock: e.state.Clock, Gate: e.gate(now), Waits: e.restoring != nil}
 	err := e.ledger.View(func(tx *store.Tx) error {
 		m, err := tx.Meta()
 		if err != nil {

@@ -48,8 +48,17 @@ func (r *recorder) append(leaf auditlog.Leaf, body []byte) (index uint64, salt [
 // store): a response has to be safe before the step that released it is past. If f logs nothing and nothing is to be
 // stored, there is no step.
 func (e *Engine) step(now int64, f func(*recorder) error, stored func() error) error {
-	if e.broken != nil {
-		return e.broken
+	return e.stepTo(now, func(m *store.Meta) uint64 { return m.Counter + 1 }, f, stored)
+}
+
+// stepFrom is the step that ends a restore: the counter goes on from where the device's stands.
+func (e *Engine) stepFrom(device uint64, now int64, f func(*recorder) error) error {
+	return e.stepTo(now, func(*store.Meta) uint64 { return device + 1 }, f, nil)
+}
+
+func (e *Engine) stepTo(now int64, next func(*store.Meta) uint64, f func(*recorder) error, stored func() error) error {
+	if err := e.ready(); err != nil {
+		return err
 	}
 	var counter uint64
 	nothing := errors.New("nothing happened")
@@ -72,7 +81,7 @@ func (e *Engine) step(now int64, f func(*recorder) error, stored func() error) e
 		if m, err = tx.Meta(); err != nil { // f may have changed roster, policy or challenge
 			return err
 		}
-		counter = m.Counter + 1
+		counter = next(&m)
 		if _, _, err := r.append(auditlog.Leaf{Kind: auditlog.Step, Number: counter}, nil); err != nil {
 			return err
 		}

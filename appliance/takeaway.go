@@ -1,6 +1,8 @@
 package appliance
 
 import (
+	"bytes"
+	"crypto/x509"
 	"errors"
 	"fmt"
 
@@ -161,6 +163,9 @@ func (r *run) change(rec *recorder, it *item, c store.Certificate) error {
 		return err
 	}
 	c.Changed = it.answer.Index
+	if c.Issued == 0 { // leaf 0 is the genesis: its own was lost
+		c.Issued = it.answer.Index
+	}
 	if err := rec.tx.PutCertificate(it.result.Issuer, it.result.Serial, c); err != nil {
 		return err
 	}
@@ -199,8 +204,16 @@ func (e *Engine) decideStanding(tx *store.Tx, it *item, serial []byte, subject, 
 	if err != nil {
 		return nil, err
 	}
+	forgotten := found && c.Body == "" && c.Subject == "" && c.Profile == it.req.Profile
 	if !found {
-		return protocol.Refuse(protocol.CodeNotOurs, "serial", fmt.Sprintf("%x", serial)), nil
+		if c, found = e.unlogged(it, serial); !found {
+			return protocol.Refuse(protocol.CodeNotOurs, "serial", fmt.Sprintf("%x", serial)), nil
+		}
+		forgotten = true
+	}
+	if forgotten && it.req.Kind.TakesAway() { // it was issued before a restore, and whose it is nobody brought back
+		it.old = c
+		return e.state.CurrentRoster().LastResort().Decide(protocol.Scope{Profile: it.req.Profile, Body: it.req.Body}, subject, requester, approved), nil
 	}
 	if c.Profile != it.req.Profile || c.Body != it.req.Body || c.Subject != it.req.Subject {
 		return protocol.Refuse(protocol.CodeSubjectMismatch, "field", "certificate", "profile", c.Profile, "reason", "profile, body or subject of the request are not those of the certificate"), nil
@@ -213,6 +226,29 @@ func (e *Engine) decideStanding(tx *store.Tx, it *item, serial []byte, subject, 
 		return protocol.Refuse(protocol.CodeProfileUnknown, "profile", c.Profile), nil
 	}
 	return asked.Decide(protocol.Scope{Profile: c.Profile, Body: c.Body}, subject, requester, approved), nil
+}
+
+// unlogged finds a certificate that comes with a request to revoke it because the log does not know it: a key of ours
+// signed it, and its entry was lost with a disk. Nothing is said against taking it away.
+func (e *Engine) unlogged(it *item, serial []byte) (store.Certificate, bool) {
+	c, refusal := it.req.Revocation()
+	ca, ours := e.state.CAs[it.req.Issuer]
+	if refusal != nil || c.Certificate == nil || !ours {
+		return store.Certificate{}, false
+	}
+	signed, err := auditlog.SignedBy(c.Certificate, ca.SPKI)
+	if err != nil || !bytes.Equal(signed.SerialNumber.Bytes(), serial) {
+		return store.Certificate{}, false
+	}
+	return unloggedAs(&it.req, signed), true
+}
+
+// unloggedAs is what the ledger says of such a certificate before it is revoked.
+func unloggedAs(req *protocol.Request, signed *x509.Certificate) store.Certificate {
+	return store.Certificate{
+		Status: auditlog.Active, Profile: req.Profile, NotBefore: signed.NotBefore.Unix(), NotAfter: signed.NotAfter.Unix(),
+		Key: protocol.DigestOf(signed.RawSubjectPublicKeyInfo), Body: req.Body, Subject: req.Subject,
+	}
 }
 
 // certificate finds a certificate as a request names it. The ledger's keys hold the beginning of the issuer's id only, so

@@ -69,6 +69,7 @@ var refusals = [...]RefusalRow{
 	{CodeUnknownSender, true, Text{"no agent with this key is enrolled here", "enrol the agent by an order at the console; only what takes away was looked at"}},
 	{CodeRetiredSender, true, Text{"the agent {name} was retired", "send the requests through an agent that is enrolled; only what takes away was looked at"}},
 	{CodeSequenceReused, false, Text{"number {sequence} of this agent was used for another bundle; the last one used is {last}", "import the response, then export again: the agent goes on from the last number"}},
+	{CodeOlderLog, true, Text{"the agent knows {known} entries of the log, which are not those that this appliance has: it is an older one than the agent knows", "stop this appliance and call the officers: another one was restored in its place, or this one with too few entries; revocations were done"}},
 	{CodeBundleExpired, true, Text{"the bundle could be used until {expires}", "export the same requests again"}},
 	{CodeMalformed, false, Text{"the {thing} cannot be read: {reason}", "make it again with the tools of this release; do not edit it"}},
 	{CodeTooLarge, false, Text{"the {thing} is larger than the limit of {limit}", "split it into smaller ones"}},
@@ -86,6 +87,7 @@ var refusals = [...]RefusalRow{
 	{CodeApprovalsMissing, true, Text{"{have} of {need} persons approved", "needs {missing} more: {who}"}},
 	{CodeApprovalInvalid, true, Text{"an approval is not valid: {reason}", "have it approved again"}},
 	{CodeApprovalExpired, true, Text{"the approval of {person} could be used until {expires}", "have it approved again"}},
+	{CodeApprovalVoid, true, Text{"the approval of {person} was made before the appliance was restored on {date}", "have it approved again: what was done with it before the restore may be lost"}},
 	{CodeApproverUnknown, true, Text{"an approval was made with a key that may not approve here: {key}", "have it approved by somebody who may"}},
 	{CodeApproverRevoked, true, Text{"the certificate of the approver {person} is {status}", "have it approved by somebody else"}},
 	{CodeApproverExpired, true, Text{"the certificate of the approver {person} is valid from {from} to {to}", "have it approved by somebody with a valid certificate"}},
@@ -137,4 +139,5 @@ var refusals = [...]RefusalRow{
 	{CodeTimeOutside, false, Text{"the time {time} is not possible: {reason}", "read a clock that is right and order it again"}},
 	{CodeRepeated, true, Text{"the same request is in the bundle more than once", "look at the result of its first occurrence"}},
 	{CodeNotForAgent, false, Text{"the response is for the agent {name}", "carry it to that agent"}},
+	{CodeNotRestoring, false, Text{"the appliance is not being restored: {reason}", "a restore begins with a backup, opened in an empty state directory: coldseal-appliance restore open"}},
 }

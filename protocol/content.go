@@ -71,7 +71,14 @@ type Revocation struct {
 	Serial []byte `cbor:"1,keyasint"`
 	Reason Reason `cbor:"2,keyasint,omitempty"`
 	Since  int64  `cbor:"3,keyasint,omitempty"` // unix seconds: invalidityDate (RFC 5280 section 5.3.2)
+
+	// Certificate is the certificate itself, DER, where the log does not know it: revoke only. One that a key of ours signed is
+	// revoked whether or not it was logged: an entry may have been lost with a disk.
+	Certificate []byte `cbor:"4,keyasint,omitempty"`
 }
+
+// MaxCertificate bounds a certificate of ours, in bytes.
+const MaxCertificate = 16 << 10
 
 // Reason is a CRLReason (RFC 5280 section 5.3.1).
 type Reason uint64
@@ -177,8 +184,11 @@ func (r *Request) Revocation() (Revocation, *Refusal) {
 	if err := checkRevocation(c.Serial, c.Reason, c.Since); err != nil {
 		return c, Malformed("request", err)
 	}
-	if r.Kind == KindHold && (c.Reason != 0 || c.Since != 0) {
-		return c, Malformed("request", errors.New("hold: a reason or date is out of place"))
+	if r.Kind == KindHold && (c.Reason != 0 || c.Since != 0 || c.Certificate != nil) {
+		return c, Malformed("request", errors.New("hold: a reason, date or certificate is out of place"))
+	}
+	if len(c.Certificate) > MaxCertificate {
+		return c, Malformed("request", fmt.Errorf("certificate of %d bytes, at most %d", len(c.Certificate), MaxCertificate))
 	}
 	return c, nil
 }
@@ -238,6 +248,8 @@ func (r *Request) CheckContent() (refusal *Refusal) {
 		_, refusal = r.SetTime()
 	case KindCRL:
 		_, refusal = r.CRLOrder()
+	case KindRestore:
+		_, refusal = r.Restoration()
 	case KindDestroyKey:
 		_, refusal = r.DestroyKey()
 	case KindForeignCA:

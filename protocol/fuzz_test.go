@@ -102,6 +102,9 @@ func FuzzContent(f *testing.F) {
 			case protocol.KindCRL:
 				c, refusal := r.CRLOrder()
 				accept(c, refusal)
+			case protocol.KindRestore:
+				c, refusal := r.Restoration()
+				accept(c, refusal)
 			case protocol.KindDestroyKey:
 				c, refusal := r.DestroyKey()
 				accept(c, refusal)

@@ -48,6 +48,7 @@ const (
 	CodeUnknownSender     Code = "unknown-sender"
 	CodeRetiredSender     Code = "retired-sender"
 	CodeSequenceReused    Code = "sequence-reused"
+	CodeOlderLog          Code = "older-log"
 	CodeBundleExpired     Code = "bundle-expired"
 	CodeMalformed         Code = "malformed"
 	CodeTooLarge          Code = "too-large"
@@ -65,6 +66,7 @@ const (
 	CodeApprovalsMissing  Code = "approvals-missing"
 	CodeApprovalInvalid   Code = "approval-invalid"
 	CodeApprovalExpired   Code = "approval-expired"
+	CodeApprovalVoid      Code = "approval-void"
 	CodeApproverUnknown   Code = "approver-unknown"
 	CodeApproverRevoked   Code = "approver-revoked"
 	CodeApproverExpired   Code = "approver-expired"
@@ -116,6 +118,7 @@ const (
 	CodeTimeOutside       Code = "time-outside"
 	CodeRepeated          Code = "repeated"
 	CodeNotForAgent       Code = "not-for-agent"
+	CodeNotRestoring      Code = "not-restoring"
 )
 
 // Text is what is said about a refusal: what happened, and what to do next. {name} stands for a parameter.

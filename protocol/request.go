@@ -9,7 +9,7 @@ import (
 // Kind is what a request wishes. Numbers from 16 on are orders: requests about the CA itself.
 type Kind uint64
 
-// The kinds of requests. 24 restore and 28 sealed CRL series are reserved (request.md).
+// The kinds of requests. 28 sealed CRL series is reserved (request.md).
 const (
 	KindIssue        Kind = 1
 	KindRenew        Kind = 2
@@ -25,6 +25,7 @@ const (
 	KindStation      Kind = 21
 	KindSetTime      Kind = 22
 	KindCRL          Kind = 23
+	KindRestore      Kind = 24
 	KindDestroyKey   Kind = 25
 	KindForeignCA    Kind = 26
 	KindRecovery     Kind = 27
@@ -58,6 +59,7 @@ var kinds = map[Kind]form{
 	KindStation:      {name: "station"},
 	KindSetTime:      {name: "set-time"},
 	KindCRL:          {name: "crl", issuer: true},
+	KindRestore:      {name: "restore"},
 	KindDestroyKey:   {name: "destroy-key"},
 	KindForeignCA:    {name: "foreign-ca"},
 	KindRecovery:     {name: "recovery"},
@@ -91,7 +93,7 @@ func (k Kind) IsOrder() bool { return k >= KindCreateKey }
 // others, a recovery is for those whom the roster names for that, and an officer suspends nobody but themself.
 func RuledOrders() []Kind {
 	return []Kind{KindCreateKey, KindSignCA, KindRoster, KindPolicy, KindAgent, KindStation, KindSetTime, KindCRL,
-		KindDestroyKey, KindForeignCA, KindCrossCertify, KindRevokeCA}
+		KindRestore, KindDestroyKey, KindForeignCA, KindCrossCertify, KindRevokeCA}
 }
 
 // TakesAway tells whether the request needs nobody's leave but its approvers' (law 6).

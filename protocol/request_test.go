@@ -59,7 +59,6 @@ func TestRequestRefusals(t *testing.T) {
 		{"version", "issue", "version 2", func(r *R) { r.Version = 2 }},
 		{"kind 0", "issue", "kind 0", func(r *R) { r.Kind = 0 }},
 		{"kind between", "issue", "kind 7", func(r *R) { r.Kind = 7 }},
-		{"kind reserved", "crl", "kind 24", func(r *R) { r.Kind = 24 }},
 		{"kind reserved, last", "crl", "kind 28", func(r *R) { r.Kind = 28 }},
 		{"created never", "hold", "not in order", func(r *R) { r.Created = 0 }},
 		{"expires when created", "hold", "not in order", func(r *R) { r.Expires = r.Created }},
@@ -89,7 +88,7 @@ func TestKinds(t *testing.T) {
 	table := map[string]string{
 		"issue": "ipdbs", "renew": "ipdbs", "revoke": "ipbs", "hold": "ipbs", "release": "ipbs", "withdraw": "b", "create-key": "", "sign-ca": "ipd",
 		"roster": "", "policy": "", "agent": "", "station": "", "set-time": "", "crl": "i",
-		"destroy-key": "", "foreign-ca": "", "recovery": "", "cross-certify": "ipd", "suspend": "", "revoke-ca": "i",
+		"restore": "", "destroy-key": "", "foreign-ca": "", "recovery": "", "cross-certify": "ipd", "suspend": "", "revoke-ca": "i",
 	}
 	type R = protocol.Request
 	fields := map[string]struct {
@@ -128,13 +127,13 @@ func TestKinds(t *testing.T) {
 			})
 		}
 	}
-	for _, k := range []protocol.Kind{0, 7, 15, 24, 28, 32} {
+	for _, k := range []protocol.Kind{0, 7, 15, 28, 32} {
 		if got := k.String(); got != fmt.Sprintf("kind-%d", k) {
 			t.Errorf("kind %d is %q", k, got)
 		}
 	}
-	if _, known := protocol.ParseKind("kind-24"); known {
-		t.Error("kind-24 is a kind")
+	if _, known := protocol.ParseKind("kind-28"); known {
+		t.Error("kind-28 is a kind")
 	}
 }
 

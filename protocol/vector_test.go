@@ -96,6 +96,7 @@ var requestVectors = []struct {
 	{"station", "change the record of a station", protocol.Enrolment{}},
 	{"set-time", "set the clock", protocol.SetTime{}},
 	{"crl", "a CRL now", protocol.CRLOrder{}},
+	{"restore", "go on from a backup and the leaves brought since; one order is lost", protocol.Restoration{}},
 	{"destroy-key", "a key is to be destroyed", protocol.DestroyKey{}},
 	{"foreign-ca", "a CA that is not ours, by which people are known", protocol.ForeignEnrolment{}},
 	{"recovery", "announce the roster of request-roster", protocol.Recovery{}},

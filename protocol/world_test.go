@@ -150,6 +150,9 @@ func (w *world) makeRequests() {
 	w.request("station", protocol.KindStation, protocol.Enrolment{Replaces: protocol.DigestOf([]byte("record before")), Party: w.station}, nil)
 	w.request("set-time", protocol.KindSetTime, protocol.SetTime{Time: now + 60}, nil)
 	w.request("crl", protocol.KindCRL, protocol.CRLOrder{Replaces: protocol.DigestOf([]byte("CRL before"))}, order(true))
+	w.request("restore", protocol.KindRestore, protocol.Restoration{
+		From: 1200, Size: 1345, Root: protocol.DigestOf([]byte("root")), Lost: 1, CRLs: []protocol.CRLFloor{{Issuer: w.ca, Number: 1042}},
+	}, nil)
 	w.request("destroy-key", protocol.KindDestroyKey, protocol.DestroyKey{Key: publicKey(w.t, "new-ca").ID()}, nil)
 	w.request("foreign-ca", protocol.KindForeignCA, protocol.ForeignEnrolment{
 		CA: marshal(w.t, protocol.ForeignCA{Version: 1, Name: "ministry", Certificate: w.state.CAs[0]}),

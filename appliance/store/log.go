@@ -101,3 +101,13 @@ func (t *Tx) Done(id protocol.Digest) (index uint64, found bool) {
 
 // CountDone counts requests that have a result.
 func (t *Tx) CountDone() uint64 { return t.countIndexed(indexDone) }
+
+// PutBrought keeps the item that was brought with a leaf.
+func (t *Tx) PutBrought(index uint64, item []byte) error {
+	return t.putBytes(bucketBrought, number(index), item)
+}
+
+// Brought finds the item that was brought with a leaf; nil if there is none.
+func (t *Tx) Brought(index uint64) []byte {
+	return bytes.Clone(t.tx.Bucket(bucketBrought).Get(number(index)))
+}

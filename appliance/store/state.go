@@ -20,6 +20,22 @@ type Meta struct {
 	Edge       [][]byte `cbor:"9,keyasint"` // compact range of the tree
 	Checkpoint []byte   `cbor:"10,keyasint"`
 	Challenge  []byte   `cbor:"11,keyasint,omitempty"` // what the console shows, until an order used it
+
+	Restoring *Restoring `cbor:"12,keyasint,omitempty"` // not nil from a backup's opening until the restore is ordered
+	Restores  []Range    `cbor:"13,keyasint,omitempty"` // leaves that were brought to restores, ascending
+}
+
+// Restoring is a ledger that came from a backup and waits for the order that makes it live.
+type Restoring struct {
+	From     uint64 `cbor:"1,keyasint"`           // leaves that the backup had; those after it are brought
+	Applying bool   `cbor:"2,keyasint,omitempty"` // those that were brought are being written
+}
+
+// Range is leaves from From on, before Size.
+type Range struct {
+	_    struct{} `cbor:",toarray"`
+	From uint64
+	Size uint64
 }
 
 // Meta reads the one record.
@@ -42,6 +58,7 @@ type CA struct {
 	Profile     string `cbor:"4,keyasint,omitempty"` // of the certificate
 	Changed     uint64 `cbor:"5,keyasint,omitempty"` // leaf index of the last change that its CRL has to show
 	Made        uint64 `cbor:"6,keyasint"`           // leaf index of create-key
+	Floor       uint64 `cbor:"7,keyasint,omitempty"` // CRLs have numbers above it: others may be out there since before a restore
 }
 
 // PutCA writes a CA.

@@ -9,6 +9,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -38,11 +39,12 @@ var (
 	bucketLeaves    = []byte("leaves")    // leaf index → leaf
 	bucketBodies    = []byte("bodies")    // leaf index → salt (16 bytes) ‖ body
 	bucketHashes    = []byte("hashes")    // stored hash index → hash
+	bucketBrought   = []byte("brought")   // leaf index → item, of leaves that were brought to a restore
 )
 
 var buckets = [][]byte{
 	bucketMeta, bucketParties, bucketCAs, bucketCerts, bucketApprovers, bucketRevoked,
-	bucketIntents, bucketBundles, bucketUsage, bucketCRLs, bucketLeaves, bucketBodies, bucketHashes,
+	bucketIntents, bucketBundles, bucketUsage, bucketCRLs, bucketLeaves, bucketBodies, bucketHashes, bucketBrought,
 }
 
 func allBuckets() [][]byte {
@@ -69,13 +71,13 @@ type Store struct {
 	db *bbolt.DB
 }
 
-// fileName is the ledger's name in the state directory.
-const fileName = "ledger.db"
+// FileName is the ledger's name in the state directory.
+const FileName = "ledger.db"
 
 // Create makes a new ledger in dir and leaves it open. It gets its name once all of it is durable: bbolt writes a new file
 // in one piece, can't tell when a power cut left half of it, and panics.
 func Create(dir string) (*Store, error) {
-	path := filepath.Join(dir, fileName)
+	path := filepath.Join(dir, FileName)
 	if _, err := os.Lstat(path); err == nil {
 		return nil, fmt.Errorf("create ledger %s: %w", path, ErrExists)
 	}
@@ -117,7 +119,7 @@ func create(path string) error {
 
 // Remove deletes a ledger that nobody relies on: that of a genesis which was not finished.
 func Remove(dir string) error {
-	if err := os.Remove(filepath.Join(dir, fileName)); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := os.Remove(filepath.Join(dir, FileName)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("remove unfinished ledger: %w", err)
 	}
 	return nil
@@ -125,7 +127,7 @@ func Remove(dir string) error {
 
 // Open opens the ledger in dir, checks its layout, and waits at most a second for another process that has it open.
 func Open(dir string) (*Store, error) {
-	path := filepath.Join(dir, fileName)
+	path := filepath.Join(dir, FileName)
 	if _, err := os.Stat(path); err != nil {
 		return nil, fmt.Errorf("open ledger: %w", err)
 	}
@@ -191,6 +193,21 @@ func open(path string) (*Store, error) {
 
 // Close releases the file.
 func (s *Store) Close() error { return s.db.Close() }
+
+// Snapshot writes the whole ledger as it is in this transaction, a file that Open opens.
+func (t *Tx) Snapshot(w io.Writer) error {
+	n, err := t.tx.WriteTo(w)
+	if err == nil && n != t.tx.Size() {
+		err = fmt.Errorf("%d of %d bytes", n, t.tx.Size())
+	}
+	if err != nil {
+		return fmt.Errorf("copy ledger: %w", err)
+	}
+	return nil
+}
+
+// SnapshotSize is how many bytes Snapshot writes.
+func (t *Tx) SnapshotSize() int64 { return t.tx.Size() }
 
 // Size is the length of the file in bytes.
 func (s *Store) Size() (int64, error) {

@@ -21,14 +21,14 @@ func TestCutLedger(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	data, err := os.ReadFile(filepath.Join(dir, fileName))
+	data, err := os.ReadFile(filepath.Join(dir, FileName))
 	if err != nil {
 		t.Fatal(err)
 	}
 	data = data[:used]
 	cut := t.TempDir()
 	for size := 0; size < len(data); size += 512 {
-		if err := os.WriteFile(filepath.Join(cut, fileName), data[:size], 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(cut, FileName), data[:size], 0o600); err != nil {
 			t.Fatal(err)
 		}
 		s, err := Open(cut)
@@ -44,7 +44,7 @@ func TestCutLedger(t *testing.T) {
 // TestCreateAgain makes a ledger where half of one was left.
 func TestCreateAgain(t *testing.T) {
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, fileName+".new"), make([]byte, 4096), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, FileName+".new"), make([]byte, 4096), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	s, err := Create(dir)

@@ -106,6 +106,9 @@ func (f *findings) standing(e *appliance.Engine, config appliance.Config) error 
 	if err != nil {
 		return err
 	}
+	if s.Waits {
+		f.trouble(appliance.ErrRestoring.Error(), "restore leaves, restore order, console order: see coldseal-appliance restore")
+	}
 	if s.Gate != nil {
 		f.trouble(s.Gate.Words(), s.Gate.Hint())
 	}

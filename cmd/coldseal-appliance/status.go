@@ -31,6 +31,9 @@ func statusCommand() *cobra.Command {
 			w := cmd.OutOrStdout()
 			fmt.Fprintf(w, "appliance   %s\n            %s\n", s.Digest, e.Appliance().Groups())
 			fmt.Fprintf(w, "log         %d entries, last of %s\n", s.Entries, protocol.Date(s.Clock))
+			if s.Waits {
+				fmt.Fprintf(w, "restore     %s\n", appliance.ErrRestoring)
+			}
 			if s.Gate != nil {
 				fmt.Fprintf(w, "clock       %s\n            %s\n", s.Gate.Words(), s.Gate.Hint())
 			}

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"slices"
 
 	"coldseal/protocol"
 	"coldseal/protocol/auditlog"
@@ -79,12 +80,12 @@ func (a *auditor) approved(q *question) []policy.Approved {
 		if !covers {
 			continue
 		}
-		now, discount := q.entry.leaf.Time, g.discount
+		now, restored, discount := q.entry.leaf.Time, q.state.Restored, g.discount
 		if q.req.Kind.TakesAway() {
-			now = max(now, g.Created)
+			now, restored = max(now, g.Created), 0
 		}
 		if discount == nil {
-			discount = auditlog.CheckApproval(&g.Approval, q.typed, g.who.Person, now)
+			discount = auditlog.CheckApproval(&g.Approval, q.typed, g.who.Person, now, restored)
 		}
 		if discount != nil {
 			a.discount++
@@ -144,6 +145,9 @@ func (a *auditor) judgeRenewal(q *question, c protocol.Issuance, p *policy.Compi
 			return protocol.Refuse(protocol.CodeKeyNotVouched, "origin", protocol.OriginCurrent.String(), "reason", err.Error())
 		}
 	}
+	if signed && quorum != nil && q.req.Created <= q.state.Restored {
+		return protocol.Refuse(protocol.CodeApprovalVoid, "person", "the current key", "date", protocol.Date(q.state.Restored))
+	}
 	if quorum == nil || !signed || c.Origin != protocol.OriginCurrent || p.Renew.WindowDays == 0 || p.Use == policy.UseApprover {
 		return quorum
 	}
@@ -168,7 +172,24 @@ func (a *auditor) judgeTaking(q *question, in auditlog.Intent) *protocol.Refusal
 	if refusal != nil {
 		return refusal
 	}
+	a.unlogged(q, in, content)
 	return a.judgeStanding(q, in, content.Serial, "")
+}
+
+// unlogged learns of a certificate that comes with the request to revoke it because the log does not know it.
+func (a *auditor) unlogged(q *question, in auditlog.Intent, content protocol.Revocation) {
+	key := certificateKey(in.Issuer[:], in.Serial)
+	if a.certificates[key] != nil || content.Certificate == nil {
+		return
+	}
+	cert, err := auditlog.SignedBy(content.Certificate, q.state.CAs[in.Issuer].SPKI)
+	if err != nil || !bytes.Equal(cert.SerialNumber.Bytes(), in.Serial) {
+		return
+	}
+	a.certificates[key] = &certificate{
+		profile: shared(q.req.Profile), body: shared(q.req.Body), subject: q.req.Subject, status: auditlog.Active, changed: q.entry.index,
+		spki: slices.Clone(cert.RawSubjectPublicKeyInfo), notBefore: cert.NotBefore.Unix(), notAfter: cert.NotAfter.Unix(), unlogged: true,
+	}
 }
 
 func (a *auditor) judgeRelease(q *question, in auditlog.Intent) *protocol.Refusal {
@@ -195,7 +216,7 @@ func (a *auditor) judgeStanding(q *question, in auditlog.Intent, serial []byte, 
 		return protocol.Refuse(protocol.CodeSubjectMismatch, "field", "certificate", "profile", c.profile, "reason", "profile, body or subject of the request are not those of the certificate")
 	}
 	rule := q.state.CurrentRoster().LastResort()
-	if p, known := a.compiled.Profile(c.profile); known {
+	if p, known := a.compiled.Profile(c.profile); known && !c.unlogged {
 		rule = p.RuleFor(q.req.Kind, 0)
 	} else if !q.req.Kind.TakesAway() {
 		return protocol.Refuse(protocol.CodeProfileUnknown, "profile", c.profile)

@@ -44,6 +44,7 @@ type certificate struct {
 	renewed                uint64 // entry of its successor
 	notBefore, notAfter    int64
 	approved               int64 // when persons last approved it
+	unlogged               bool  // no entry says it was issued: it came with the request to revoke it
 }
 
 // known tells whether request and certificate are there.

@@ -10,6 +10,7 @@ import (
 	"coldseal/cmd/internal/cli"
 	"coldseal/protocol"
 	"coldseal/protocol/auditlog"
+	"coldseal/protocol/cose"
 )
 
 // An exported log (coldseal-appliance log export; log.md) is a CBOR sequence of byte strings: the newest checkpoint, then
@@ -41,6 +42,8 @@ type replay struct {
 	edge       auditlog.Range
 	counts     map[auditlog.Kind]uint64
 	erased     uint64
+	lost       []uint64 // orders without a body, until a restore says that they were lost
+	forgot     bool     // there was such an order
 	counter    uint64
 	last       auditlog.Kind
 }
@@ -114,12 +117,13 @@ func (r *replay) take(e *entry, each func(*replay, *entry) error) error {
 			return err
 		}
 	}
-	if e.leaf.Kind == auditlog.Step {
+	switch {
+	case e.leaf.Kind == auditlog.Step:
 		if e.leaf.Number <= r.counter {
 			return fmt.Errorf("the counter goes from %d to %d", r.counter, e.leaf.Number)
 		}
 		r.counter = e.leaf.Number
-	} else if e.body == nil {
+	case e.body == nil:
 		r.erased++
 	}
 	if each != nil {
@@ -127,10 +131,7 @@ func (r *replay) take(e *entry, each func(*replay, *entry) error) error {
 			return err
 		}
 	}
-	if e.leaf.Kind == auditlog.Order && e.body == nil {
-		return errors.New("the body of an order was erased: it can't be decided again")
-	}
-	if err := r.state.Apply(e.leaf, e.body); err != nil {
+	if err := r.apply(e); err != nil {
 		return err
 	}
 	r.edge.Append(auditlog.LeafHash(e.raw))
@@ -140,6 +141,46 @@ func (r *replay) take(e *entry, each func(*replay, *entry) error) error {
 	if r.tell != nil {
 		r.tell.At(e.index + 1)
 	}
+	return nil
+}
+
+// apply folds a leaf. An order whose body is gone can't be decided again; that is no fault if a restore says that it was
+// lost, and officers agreed to that.
+func (r *replay) apply(e *entry) error {
+	if e.body == nil {
+		if e.leaf.Kind == auditlog.Order {
+			r.lost, r.forgot = append(r.lost, e.index), true
+		}
+		if e.leaf.Kind == auditlog.Restored {
+			r.counter = e.leaf.Number
+		}
+		r.state.Bare(e.leaf)
+		return nil
+	}
+	if err := r.state.Apply(e.leaf, e.body); err != nil || e.leaf.Kind != auditlog.Restored {
+		return err
+	}
+	var o auditlog.OrderBody
+	if err := cose.Unmarshal(e.body, &o); err != nil {
+		return err
+	}
+	req, refusal := protocol.ParseRequest(o.Request)
+	if refusal != nil {
+		return errors.New(refusal.Words())
+	}
+	c, refusal := req.Restoration()
+	if refusal != nil {
+		return errors.New(refusal.Words())
+	}
+	if c.Size != e.index || c.Root != protocol.Digest(r.edge.Root()) {
+		return errors.New("the restore is not about the entries before it")
+	}
+	lost := uint64(len(r.lost))
+	r.lost = slices.DeleteFunc(r.lost, func(index uint64) bool { return index >= c.From })
+	if lost-uint64(len(r.lost)) > c.Lost {
+		return fmt.Errorf("the restore says that %d orders were lost, %d are", c.Lost, lost-uint64(len(r.lost)))
+	}
+	r.counter = e.leaf.Number
 	return nil
 }
 
@@ -189,6 +230,8 @@ func (r *replay) finish() error {
 		return fmt.Errorf("an older checkpoint is over %d entries, the log has %d: it was cut short, or a copy was put back", r.since[0].Size, r.edge.Size())
 	case len(r.since) > 0:
 		return fmt.Errorf("the first %d entries are not those of the older checkpoint: the log was written anew", r.since[0].Size)
+	case len(r.lost) > 0:
+		return fmt.Errorf("entry %d: the body of an order was erased: it can't be decided again", r.lost[0])
 	case r.last != auditlog.Step:
 		return fmt.Errorf("the last entry is a %s, not a step", r.last)
 	}

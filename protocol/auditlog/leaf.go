@@ -22,7 +22,7 @@ const maxTime = 253402300799
 // maxSerial is the length in octets of the longest serial number (RFC 5280 section 4.1.2.2).
 const maxSerial = 20
 
-// Kind tells what a leaf records. Numbers 12 (restored) and 13 (OCSP) are reserved.
+// Kind tells what a leaf records. Number 13 (OCSP) is reserved.
 type Kind uint64
 
 // The kinds of leaves. Which fields each carries is in Leaf.
@@ -38,6 +38,7 @@ const (
 	Order     Kind = 9  // an order was carried out
 	Refused   Kind = 10 // a request was refused for good
 	Withdrawn Kind = 11 // a request was withdrawn before it was done
+	Restored  Kind = 12 // the appliance was restored from a backup, by order, and goes on from what was known of the log
 )
 
 // String is the kind's name in listings.
@@ -65,6 +66,8 @@ func (k Kind) String() string {
 		return "refused"
 	case Withdrawn:
 		return "withdrawn"
+	case Restored:
+		return "restored"
 	}
 	return fmt.Sprintf("kind-%d", uint64(k))
 }
@@ -105,6 +108,7 @@ func (s Status) String() string {
 //	Changed                              Issuer, Serial, Status, Body
 //	Burned                               Issuer, Serial, Status Revoked, Profile, Body
 //	CRL                                  Issuer, Number (CRL number), Body
+//	Restored                             Number (the counter's value that steps go on from), Body
 type Leaf struct {
 	_       struct{} `cbor:",toarray"`
 	Kind    Kind
@@ -160,7 +164,7 @@ func (k Kind) fields() (f fields, known bool) {
 	switch k {
 	case Genesis, Order, Refused, Withdrawn:
 		return fields{body: true}, true
-	case Bundle, Intents:
+	case Bundle, Intents, Restored:
 		return fields{number: true, body: true}, true
 	case Step:
 		return fields{number: true}, true

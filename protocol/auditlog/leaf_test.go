@@ -34,6 +34,7 @@ func oneOfEach() []Leaf {
 		{Kind: Order, Time: now, Body: body},
 		{Kind: Refused, Time: now, Body: body},
 		{Kind: Withdrawn, Time: now, Body: body},
+		{Kind: Restored, Time: now, Number: 41, Body: body},
 	}
 }
 
@@ -89,7 +90,6 @@ func TestLeafRefusals(t *testing.T) {
 		want string
 	}{
 		"kind 0":            {Leaf{Body: body}, "kind 0 is unknown"},
-		"kind 12":           {Leaf{Kind: 12, Body: body}, "kind 12 is unknown"},
 		"kind 13":           {Leaf{Kind: 13, Body: body}, "kind 13 is unknown"},
 		"time before 1970":  {change(Genesis, func(l *Leaf) { l.Time = -1 }), "time -1"},
 		"time after 9999":   {change(Genesis, func(l *Leaf) { l.Time = maxTime + 1 }), "time 253402300800"},
@@ -123,6 +123,9 @@ func TestLeafRefusals(t *testing.T) {
 		"changed 4":         {change(Changed, func(l *Leaf) { l.Status = 4 }), "status status-4 does not belong"},
 		"changed, profile":  {change(Changed, func(l *Leaf) { l.Profile = "p" }), "profile does not belong"},
 		"burned active":     {change(Burned, func(l *Leaf) { l.Status = Active }), "status active does not belong"},
+		"restored 0":        {change(Restored, func(l *Leaf) { l.Number = 0 }), "number is missing"},
+		"restored, issuer":  {change(Restored, func(l *Leaf) { l.Issuer = issuer }), "issuer does not belong"},
+		"restored, no body": {change(Restored, func(l *Leaf) { l.Body = [32]byte{} }), "body is missing"},
 		"CRL 0":             {change(CRL, func(l *Leaf) { l.Number = 0 }), "number is missing"},
 		"CRL, serial":       {change(CRL, func(l *Leaf) { l.Serial = serial }), "serial does not belong"},
 	} {

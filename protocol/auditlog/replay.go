@@ -44,6 +44,7 @@ type State struct {
 	Crosses   []Cross           // certificates of other CAs that stand, oldest first
 	Foreign   map[string][]byte // name → record of a foreign CA
 	Announced Announcement      // of a recovery, zero if there is none
+	Restored  int64             // when the appliance was last restored, 0 if never: earlier approvals are void
 	Clock     int64             // time of the last leaf, or what set-time ordered since
 
 	roster *policy.Roster
@@ -168,7 +169,7 @@ func (s *State) quorum(r *policy.Roster, req *protocol.Request, request []byte, 
 		}
 		p := policy.Approved{Entry: entry, Covers: len(a.Entries)}
 		p.Person, p.Roles, p.Scopes, p.Officer = officer.Person, officer.Roles, officer.Scopes, true
-		p.Discount = CheckApproval(&a, s.Appliance, officer.Person, now)
+		p.Discount = CheckApproval(&a, s.Appliance, officer.Person, now, 0) // those of before a restore lack its challenge
 		switch {
 		case p.Discount != nil:
 		case officer.Suspended:
@@ -186,11 +187,15 @@ func (s *State) quorum(r *policy.Roster, req *protocol.Request, request []byte, 
 }
 
 // CheckApproval tells why an approval whose signature is good does not count, if it does not: another appliance, or
-// the wrong time.
-func CheckApproval(a *protocol.Approval, appliance protocol.Digest, person string, now int64) *protocol.Refusal {
+// the wrong time. It is void if it was made before the appliance was restored, which was at the time restored: what was
+// done with it may be forgotten, and would be done twice. For what takes away, which may be done twice, give 0.
+func CheckApproval(a *protocol.Approval, appliance protocol.Digest, person string, now, restored int64) *protocol.Refusal {
 	switch {
+
 	case a.Appliance != appliance:
 		return protocol.Refuse(protocol.CodeApprovalInvalid, "reason", "it is for the appliance "+a.Appliance.String())
+	case restored != 0 && a.Created <= restored:
+		return protocol.Refuse(protocol.CodeApprovalVoid, "person", person, "date", protocol.Date(restored))
 	case now >= a.Expires || a.Created > now+Skew:
 		return protocol.Refuse(protocol.CodeApprovalExpired, "person", person, "expires", protocol.Date(a.Expires))
 	}
@@ -253,6 +258,9 @@ func (s *State) check(req *protocol.Request) (*policy.Roster, *protocol.Refusal)
 		}
 	case protocol.KindSetTime:
 		_, refusal := req.SetTime()
+		return nil, refusal
+	case protocol.KindRestore:
+		_, refusal := req.Restoration()
 		return nil, refusal
 	case protocol.KindDestroyKey:
 		return nil, s.checkDestroyKey(req)
@@ -403,6 +411,8 @@ func (s *State) Carry(req *protocol.Request, result protocol.Result, now int64) 
 			return refused(refusal)
 		}
 		s.Clock = c.Time
+	case protocol.KindRestore:
+		s.Restored = now
 	default:
 		return s.carryStanding(req, result, now)
 	}
@@ -412,19 +422,25 @@ func (s *State) Carry(req *protocol.Request, result protocol.Result, now int64) 
 func refused(r *protocol.Refusal) error { return fmt.Errorf("carry out order: %s", r.Words()) }
 
 func verifyCA(der, spki, issuerSPKI []byte) error {
+	cert, err := SignedBy(der, issuerSPKI)
+	if err == nil && !bytes.Equal(cert.RawSubjectPublicKeyInfo, spki) {
+		err = errors.New("it is for another key")
+	}
+	return err
+}
+
+// SignedBy reads a certificate that a key signed.
+func SignedBy(der, issuerSPKI []byte) (*x509.Certificate, error) {
 	cert, err := x509.ParseCertificate(der)
 	if err != nil {
-		return err
-	}
-	if !bytes.Equal(cert.RawSubjectPublicKeyInfo, spki) {
-		return errors.New("it is for another key")
+		return nil, err
 	}
 	public, err := x509.ParsePKIXPublicKey(issuerSPKI)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	issuer := x509.Certificate{PublicKey: public, PublicKeyAlgorithm: algorithmOf(cert.SignatureAlgorithm)}
-	return issuer.CheckSignature(cert.SignatureAlgorithm, cert.RawTBSCertificate, cert.Signature)
+	return cert, issuer.CheckSignature(cert.SignatureAlgorithm, cert.RawTBSCertificate, cert.Signature)
 }
 
 func algorithmOf(a x509.SignatureAlgorithm) x509.PublicKeyAlgorithm {
@@ -437,10 +453,18 @@ func algorithmOf(a x509.SignatureAlgorithm) x509.PublicKeyAlgorithm {
 	return x509.RSA
 }
 
+// Bare folds a leaf of which nothing but itself is known: it was brought to a restore, or its body was erased.
+func (s *State) Bare(leaf Leaf) {
+	s.Clock = max(s.Clock, leaf.Time)
+	if leaf.Kind == Restored {
+		s.Restored = leaf.Time
+	}
+}
+
 // Apply folds the next leaf. Orders are decided again from their bodies; of other leaves only the time matters here.
 func (s *State) Apply(leaf Leaf, body []byte) error {
-	if leaf.Kind != Order {
-		s.Clock = max(s.Clock, leaf.Time)
+	if leaf.Kind != Order && leaf.Kind != Restored {
+		s.Bare(leaf)
 		return nil
 	}
 	var o OrderBody
@@ -450,6 +474,9 @@ func (s *State) Apply(leaf Leaf, body []byte) error {
 	req, refusal := s.Authorize(o.Request, o.Approvals, o.Challenge, leaf.Time)
 	if refusal != nil {
 		return fmt.Errorf("order %s does not stand: %s", protocol.ID(o.Request), refusal.Words())
+	}
+	if (req.Kind == protocol.KindRestore) != (leaf.Kind == Restored) {
+		return fmt.Errorf("order %s to %s is recorded as %s", protocol.ID(o.Request), req.Kind, leaf.Kind)
 	}
 	result, err := protocol.ParseResult(o.Result)
 	if err != nil {

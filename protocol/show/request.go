@@ -49,6 +49,9 @@ func contentOf(r *protocol.Request) (Sheet, error) {
 			s.add("reason", c.Reason.String())
 		}
 		s.time("since", c.Since)
+		if len(c.Certificate) > 0 {
+			s.below("certificate", nil, orReason(Certificate(c.Certificate)))
+		}
 		return s, refused(refusal)
 	case protocol.KindRelease:
 		c, refusal := r.Release()

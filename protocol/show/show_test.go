@@ -138,6 +138,7 @@ func TestOtherKinds(t *testing.T) {
 		{protocol.KindStation, protocol.Enrolment{Party: marshal(t, protocol.Party{Version: 1, Name: "desk-1", Role: protocol.RoleStation, Seal: spki(t, edKey(5)), Bodies: []string{"gr"}, Retired: true})}},
 		{protocol.KindSetTime, protocol.SetTime{Time: 1800000000}},
 		{protocol.KindCRL, protocol.CRLOrder{Replaces: digest(6)}},
+		{protocol.KindRestore, protocol.Restoration{From: 1200, Size: 1345, Root: digest(4), Lost: 1, CRLs: []protocol.CRLFloor{{Issuer: digest(2), Number: 1042}}}},
 		{protocol.KindDestroyKey, protocol.DestroyKey{Key: digest(2)}},
 		{protocol.KindForeignCA, protocol.ForeignEnrolment{Replaces: digest(8), CA: marshal(t, protocol.ForeignCA{Version: 1, Name: "ministry", Certificate: caCertificate, Retired: true})}},
 		{protocol.KindRecovery, protocol.Recovery{Replaces: digest(7), New: digest(9)}},

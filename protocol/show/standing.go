@@ -15,6 +15,20 @@ func standing(r *protocol.Request) (Sheet, error) {
 		s.digest("key", c.Key)
 		s.add("attention", "a destroyed key never comes back")
 		return s, refused(refusal)
+	case protocol.KindRestore:
+		c, refusal := r.Restoration()
+		s.add("backup", fmt.Sprintf("%d log entries", c.From))
+		s.add("brought", fmt.Sprintf("%d log entries since", c.Size-min(c.From, c.Size)))
+		s.add("goes on after", fmt.Sprintf("%d log entries", c.Size))
+		s.digest("root", c.Root)
+		for _, f := range c.CRLs {
+			s.add("CRLs above", fmt.Sprintf("%d of CA key %s", f.Number, f.Issuer))
+		}
+		if c.Lost > 0 {
+			s.add("attention", fmt.Sprintf("%d orders since the backup are lost, and what they changed: order it again", c.Lost))
+		}
+		s.add("attention", "nobody may know more entries of the log than these; approvals made before the restore are void")
+		return s, refused(refusal)
 	case protocol.KindForeignCA:
 		c, ca, refusal := r.ForeignEnrolment()
 		if refusal != nil {

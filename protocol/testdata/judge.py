@@ -147,7 +147,7 @@ KINDS = {"issue": (1, 1, 1, 1, 1, 1), "renew": (2, 1, 1, 1, 1, 1), "revoke": (3,
          "release": (5, 1, 1, 0, 1, 1), "withdraw": (6, 0, 0, 0, 1, 0), "create-key": (16, 0, 0, 0, 0, 0), "sign-ca": (17, 1, 1, 1, 0, 0),
          "roster": (18, 0, 0, 0, 0, 0), "policy": (19, 0, 0, 0, 0, 0), "agent": (20, 0, 0, 0, 0, 0), "station": (21, 0, 0, 0, 0, 0),
          "set-time": (22, 0, 0, 0, 0, 0), "crl": (23, 1, 0, 0, 0, 0),
-         "destroy-key": (25, 0, 0, 0, 0, 0), "foreign-ca": (26, 0, 0, 0, 0, 0), "recovery": (27, 0, 0, 0, 0, 0),
+         "restore": (24, 0, 0, 0, 0, 0), "destroy-key": (25, 0, 0, 0, 0, 0), "foreign-ca": (26, 0, 0, 0, 0, 0), "recovery": (27, 0, 0, 0, 0, 0),
          "cross-certify": (29, 1, 1, 1, 0, 0), "suspend": (30, 0, 0, 0, 0, 0), "revoke-ca": (31, 1, 0, 0, 0, 0)}
 NUMBERS = {k[0]: k for k in KINDS.values()}
 TERM = {"fields": (2, dict, lambda f: len(f) <= 32 and all(is_name(k) and is_text(v) for k, v in f.items()), None),
@@ -184,8 +184,9 @@ def issuance(r, c):
 
 
 def revocation(r, c):
-    c = fields(c, serial=(1, bytes, is_serial), reason=(2, int, lambda n: n in (1, 2, 3, 4, 5, 9), None), since=(3, int, is_time, None))
-    check(r["kind"] == 3 or c["reason"] is None and c["since"] is None, "a hold has no reason")
+    c = fields(c, serial=(1, bytes, is_serial), reason=(2, int, lambda n: n in (1, 2, 3, 4, 5, 9), None), since=(3, int, is_time, None),
+               certificate=(4, bytes, lambda b: 0 < len(b) <= 16384, None))
+    check(r["kind"] == 3 or c["certificate"] is None and c["reason"] is None and c["since"] is None, "a hold has no reason")
 
 
 def replacement(r, c):
@@ -216,6 +217,12 @@ def foreign(data):
     x509.load_der_x509_certificate(ca["certificate"])
 
 
+def restoration(c):
+    check(c["start"] <= c["size"] and (c["lost"] or 0) <= c["size"] - c["start"], "leaves of a restore")
+    floors = c["crls"] or []
+    check(all(len(f) == 2 and digest[1](f[0]) and 0 < f[1] <= 1 << 53 for f in floors) and ascending([f[:1] for f in floors]), "CRLs of a restore")
+
+
 CONTENTS = {
     1: issuance, 2: issuance, 3: revocation, 4: revocation, 18: replacement, 19: replacement, 20: enrolment, 21: enrolment,
     5: lambda r, c: fields(c, serial=(1, bytes, is_serial), hold=(2, int, lambda n: n > 0)),
@@ -224,6 +231,8 @@ CONTENTS = {
     17: lambda r, c: fields(c, key=(1, *digest), **TERM),
     22: lambda r, c: fields(c, time=(1, int, is_time)),
     23: lambda r, c: fields(c, replaces=(1, *digest, None)),
+    24: lambda r, c: restoration(fields(c, start=(1, int, lambda n: n > 0), size=(2, int, lambda n: 0 < n <= 1 << 53), root=(3, *digest),
+                                        lost=(4, int, lambda n: n > 0, None), crls=(5, list, lambda f: 0 < len(f) <= 64, None))),
     25: lambda r, c: fields(c, key=(1, *digest)),
     26: lambda r, c: foreign(fields(c, replaces=(1, *digest, None), ca=(2, bytes, None))["ca"]),
     27: lambda r, c: fields(c, replaces=(1, *digest), new=(2, *digest)),

@@ -71,9 +71,10 @@ func Refused(r *protocol.Refusal) error {
 	code := ExitPolicy
 	switch r.Code {
 	case protocol.CodeApprovalsMissing, protocol.CodeSamePerson, protocol.CodeStatementMissing, protocol.CodeConsoleRequired,
-		protocol.CodeApprovalExpired, protocol.CodeOneAtATime:
+		protocol.CodeApprovalExpired, protocol.CodeApprovalVoid, protocol.CodeOneAtATime:
 		code = ExitApprovals
-	case protocol.CodeBadSeal, protocol.CodeWrongAppliance, protocol.CodeApprovalInvalid, protocol.CodePossession, protocol.CodeNotForAgent:
+	case protocol.CodeBadSeal, protocol.CodeWrongAppliance, protocol.CodeApprovalInvalid, protocol.CodePossession, protocol.CodeNotForAgent,
+		protocol.CodeOlderLog:
 		code = ExitVerify
 	case protocol.CodeMalformed, protocol.CodeTooLarge, protocol.CodeFault, protocol.CodeNoSpace, protocol.CodeClock:
 		code = ExitFailure

@@ -167,6 +167,22 @@ func Confirm(question string, yes bool) (bool, error) {
 	return answer == "yes", nil
 }
 
+// Ask asks for a line at the terminal, which is shown as it is typed.
+func Ask(what string) (string, error) {
+	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
+	if err != nil {
+		return "", &ExitError{Code: ExitUsage, Err: fmt.Errorf("no terminal to ask for %s: %w", what, err), Hint: "give files instead"}
+	}
+	defer tty.Close()
+	if _, err := fmt.Fprintf(tty, "%s: ", what); err != nil {
+		return "", fmt.Errorf("ask for %s: %w", what, err)
+	}
+	return readLine(tty)
+}
+
+// IsTerminal tells whether a file is one.
+func IsTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
+
 // readLine reads byte by byte, so that nothing is taken that a later question should get.
 func readLine(r io.Reader) (string, error) {
 	var line []byte
