@@ -15,6 +15,7 @@ type approval struct {
 	key      protocol.Digest
 	approver policy.Approver
 	discount *protocol.Refusal
+	created  int64 // unix seconds; 0 if it was not opened
 	entries  int
 	unproved bool
 }
@@ -37,7 +38,8 @@ func (v *view) approval(n uint64) (approval, error) {
 		a.unproved = true
 	default:
 		a.approver, a.discount = approver, discount
-		if _, refusal := protocol.OpenApproval(stored.Message, *key); refusal != nil {
+		opened, refusal := protocol.OpenApproval(stored.Message, *key)
+		if a.created = opened.Created; refusal != nil {
 			a.discount = refusal
 		}
 	}

@@ -177,6 +177,7 @@ func (in *incoming) commit() error {
 		}
 		if in.extends {
 			m.Size, m.Root, m.Time = size, protocol.Digest(in.checkpoint.Root), h.Created
+			m.Restored = max(m.Restored, in.restored)
 			if err := tx.PutCheckpoint(h.Checkpoint); err != nil {
 				return err
 			}

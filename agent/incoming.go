@@ -36,7 +36,8 @@ type incoming struct {
 	bundle     store.Bundle
 	own        bool // it answers a bundle that is known here, byte for byte
 	checkpoint auditlog.Checkpoint
-	extends    bool // the checkpoint is newer than the one known, and proved to be
+	extends    bool  // the checkpoint is newer than the one known, and proved to be
+	restored   int64 // when the appliance was last restored, as these leaves say
 	leaves     *leafReader
 
 	mu        sync.Mutex

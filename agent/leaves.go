@@ -118,8 +118,12 @@ func (l *leafReader) prove() error {
 		if h.FirstLeaf+i == in.meta.Size && protocol.Digest(extension.Edge().Root()) != in.meta.Root {
 			return lie("the log was forked: the first %d leaves are not those known here", in.meta.Size)
 		}
-		if _, err := extension.Append(data); err != nil {
+		leaf, err := extension.Append(data)
+		if err != nil {
 			return lie("%v", err)
+		}
+		if leaf.Kind == auditlog.Restored {
+			in.restored = leaf.Time
 		}
 		if err := st.add(h.FirstLeaf+i, data); err != nil {
 			return err

@@ -41,6 +41,9 @@ type Wish struct {
 	Since   int64
 	Hold    uint64 // release: log index of the hold; zero if it is to be found
 
+	// Certificate is the certificate to be revoked, DER, where the appliance's log does not know it. Its serial is taken.
+	Certificate []byte
+
 	// Unchecked lets through what the appliance will refuse: for rules that are not known here, and to show that it does.
 	Unchecked bool
 }
@@ -113,7 +116,7 @@ func (v *view) prepare(w Wish) (*prepared, error) {
 	case protocol.KindIssue, protocol.KindRenew:
 		content, err = v.issuance(p, &w)
 	case protocol.KindRevoke, protocol.KindHold:
-		content = protocol.Revocation{Serial: w.Serial, Reason: w.Reason, Since: w.Since}
+		content = protocol.Revocation{Serial: w.Serial, Reason: w.Reason, Since: w.Since, Certificate: w.Certificate}
 		p.asked.Serial = w.Serial
 	case protocol.KindRelease:
 		content = protocol.Release{Serial: w.Serial, Hold: w.Hold}

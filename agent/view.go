@@ -229,6 +229,9 @@ func (v *view) judge(st *Standing, n uint64, r store.Request) error {
 		if err != nil {
 			return err
 		}
+		if a.discount == nil && !r.Kind.TakesAway() && v.meta.Restored != 0 && a.created <= v.meta.Restored {
+			a.discount = protocol.Refuse(protocol.CodeApprovalVoid, "person", a.approver.Person, "date", protocol.Date(v.meta.Restored))
+		}
 		p := policy.Approved{Approver: a.approver, Entry: protocol.ApprovalEntry{ID: r.ID, Statements: c.Statements}, Covers: a.entries, Discount: a.discount}
 		if a.unproved {
 			st.Unproved++

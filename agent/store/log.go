@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"fmt"
+	"io"
 
 	"golang.org/x/mod/sumdb/tlog"
 
@@ -52,6 +53,34 @@ func (t *Tx) Leaf(index uint64) ([]byte, error) {
 			return leaf, nil
 		}
 	}
+}
+
+// EachLeaf calls f for the leaves from an index on, until f returns an error. Those that are staged are among them.
+func (t *Tx) EachLeaf(from uint64, f func(index uint64, leaf []byte) error) error {
+	first, _, err := t.chunk(bucketLeaves, from)
+	if err != nil {
+		return err
+	}
+	c := t.tx.Bucket(bucketLeaves).Cursor()
+	for k, value := c.Seek(number(first)); k != nil; k, value = c.Next() {
+		r := bufio.NewReader(bytes.NewReader(value))
+		for index := toNumber(k); ; index++ {
+			leaf, err := protocol.ReadString(r, protocol.MaxLeaf)
+			if err == io.EOF {
+				break
+			}
+			if err != nil {
+				return fmt.Errorf("read leaf %d: %w", index, err)
+			}
+			if index < from {
+				continue
+			}
+			if err := f(index, leaf); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // ReadHashes reads stored hashes (tlog.HashReader).

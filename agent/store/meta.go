@@ -15,13 +15,14 @@ type Meta struct {
 	Requests  uint64          `cbor:"5,keyasint"` // how many there are; the same for those below
 	Approvals uint64          `cbor:"6,keyasint"`
 	Lines     uint64          `cbor:"7,keyasint"`
-	Imports   uint64          `cbor:"8,keyasint"`  // later ones are staged: they do not count yet
-	Last      uint64          `cbor:"9,keyasint"`  // highest bundle number used, by this store or a later copy of it
-	Size      uint64          `cbor:"10,keyasint"` // leaves known; later ones are staged
-	Root      protocol.Digest `cbor:"11,keyasint"` // of the tree of these leaves
-	Time      int64           `cbor:"12,keyasint"` // unix seconds: when the newest checkpoint known was made
-	StateSize uint64          `cbor:"13,keyasint"` // size of the log when the state was
-	Acks      []uint64        `cbor:"14,keyasint"` // responses that were imported and the appliance does not know it; ascending
+	Imports   uint64          `cbor:"8,keyasint"`            // later ones are staged: they do not count yet
+	Last      uint64          `cbor:"9,keyasint"`            // highest bundle number used, by this store or a later copy of it
+	Size      uint64          `cbor:"10,keyasint"`           // leaves known; later ones are staged
+	Root      protocol.Digest `cbor:"11,keyasint"`           // of the tree of these leaves
+	Time      int64           `cbor:"12,keyasint"`           // unix seconds: when the newest checkpoint known was made
+	StateSize uint64          `cbor:"13,keyasint"`           // size of the log when the state was
+	Acks      []uint64        `cbor:"14,keyasint"`           // responses that were imported and the appliance does not know it; ascending
+	Restored  int64           `cbor:"15,keyasint,omitempty"` // unix seconds: when the appliance was last restored; earlier approvals are void
 }
 
 var (

@@ -26,7 +26,7 @@ func rootCommand() *cobra.Command {
 	}
 	root.AddCommand(initCommand(), requestCommand(), pendingCommand(), attachCommand(), listCommand(), showCommand(), historyCommand(),
 		statusCommand(), doctorCommand(), exportCommand(), importCommand(), certificatesCommand(), crlsCommand(), chainCommand(),
-		keyCommand(), cli.ManCommand())
+		keyCommand(), logCommand(), cli.ManCommand())
 	return root
 }
 

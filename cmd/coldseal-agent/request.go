@@ -1,7 +1,9 @@
 package main
 
 import (
+	"crypto/x509"
 	"encoding/hex"
+	"encoding/pem"
 	"fmt"
 	"os"
 	"strings"
@@ -234,7 +236,7 @@ func renewCommand() *cobra.Command {
 }
 
 func takeAwayCommand(kind protocol.Kind) *cobra.Command {
-	var reason, since string
+	var reason, since, certificate string
 	c := &cobra.Command{
 		Use:   kind.String() + " --state DIR --serial HEX",
 		Short: map[protocol.Kind]string{protocol.KindRevoke: "ask to revoke a certificate for good", protocol.KindHold: "ask to put a certificate on hold"}[kind],
@@ -246,6 +248,7 @@ func takeAwayCommand(kind protocol.Kind) *cobra.Command {
 	if kind == protocol.KindRevoke {
 		c.Flags().StringVar(&reason, "reason", "unspecified", "`reason` as RFC 5280 names it, such as keyCompromise or superseded")
 		c.Flags().StringVar(&since, "since", "", "`date` or time since when the key was not to be trusted")
+		c.Flags().StringVar(&certificate, "certificate", "", "`file` of the certificate, PEM or DER: for one that the appliance's log does not know, such as after a restore")
 	}
 	c.RunE = func(cmd *cobra.Command, _ []string) (err error) {
 		if kind == protocol.KindRevoke {
@@ -256,10 +259,31 @@ func takeAwayCommand(kind protocol.Kind) *cobra.Command {
 			if w.wish.Since, err = cli.ParseTime("since", since, false); err != nil {
 				return err
 			}
+			if w.wish.Certificate, err = readCertificate(certificate); err != nil {
+				return err
+			}
 		}
 		return w.run(cmd)
 	}
 	return c
+}
+
+// readCertificate reads a certificate, PEM or DER; nothing if no file is named.
+func readCertificate(file string) ([]byte, error) {
+	if file == "" {
+		return nil, nil
+	}
+	data, err := cli.ReadInput(file, nil, protocol.MaxCertificate)
+	if err != nil {
+		return nil, err
+	}
+	if block, _ := pem.Decode(data); block != nil {
+		data = block.Bytes
+	}
+	if _, err := x509.ParseCertificate(data); err != nil {
+		return nil, cli.Usage("--certificate %s is no certificate: %w", file, err)
+	}
+	return data, nil
 }
 
 func releaseCommand() *cobra.Command {
