@@ -128,7 +128,7 @@ func steps(ts *testscript.TestScript, lines ...[]string) error {
 // commands are the verbs and what only looks.
 func commands() map[string]func(*testscript.TestScript, bool, []string) {
 	all := map[string]func(*testscript.TestScript, bool, []string){
-		"exits": exits, "let": let, "json": jsonHas, "flip": flip, "await": await, "strike": strike, "same": same, "umount": umount, "record": record, "undo": undo,
+		"exits": exits, "let": let, "json": jsonHas, "flip": flip, "await": await, "strike": strike, "same": same, "umount": umount, "record": record, "undo": undo, "pestered": pestered,
 	}
 	for name, do := range verbs() {
 		all[name] = func(ts *testscript.TestScript, neg bool, args []string) {

@@ -47,7 +47,7 @@ func rootCommand() *cobra.Command {
 		Long:  "coldseal-appliance answers request bundles that people carry to it. It has no network and no configuration file:\nwhat it may do was typed at genesis or ordered since, and flags say where its devices are.",
 	}
 	root.AddCommand(genesisCommand(), processCommand(), serveCommand(), consoleCommand(), exportCommand(), statusCommand(),
-		doctorCommand(), keysCommand(), logCommand(), cli.ManCommand())
+		doctorCommand(), keysCommand(), logCommand(), backupCommand(), restoreCommand(), cli.ManCommand())
 	return root
 }
 
@@ -98,6 +98,21 @@ func explain(err error) error {
 	trouble, found := signer.AsTrouble(err)
 	refused, isRefused := errors.AsType[*wire.Refused](err)
 	switch {
+	case err == nil:
+	case errors.Is(err, appliance.ErrRestoring):
+		return cli.Fail(cli.ExitFailure, "bring leaves (restore leaves), write the order (restore order), have officers approve it (console order)", "%w", err)
+	case isShare(err):
+		return cli.Fail(cli.ExitDevice, "bring good shares of the set that is named", "%w", err)
+	case errors.Is(err, appliance.ErrBackup), errors.Is(err, appliance.ErrOtherAppliance), errors.Is(err, appliance.ErrKeysMissing):
+		return cli.Fail(cli.ExitVerify, "take another backup, or bring the keys that it was made with", "%w", err)
+	case errors.Is(err, appliance.ErrLiving):
+		return cli.Fail(cli.ExitFailure, "give a directory that is empty or not there; an appliance that lives is never restored over", "%w", err)
+	case errors.Is(err, appliance.ErrForked):
+		return cli.Fail(cli.ExitVerify, "two boxes went on from one log: call the officers and keep both media; only one of the logs can go on", "%w", err)
+	case errors.Is(err, appliance.ErrTooShort), errors.Is(err, appliance.ErrGap):
+		return cli.Fail(cli.ExitVerify, "bring the leaves of whoever knows more: coldseal-agent log export", "%w", err)
+	case errors.Is(err, appliance.ErrApplied), errors.Is(err, appliance.ErrNotApplied):
+		return cli.Fail(cli.ExitFailure, "", "%w", err)
 	case isRefused && refused.Code == signer.RefusedKey:
 		return cli.Fail(cli.ExitDevice, "no device has the key; this compares devices and ledger: coldseal-appliance keys", "%w", err)
 	case found:
