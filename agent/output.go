@@ -247,21 +247,37 @@ func (s *Service) WriteChain(path string) (int, error) {
 	return len(f.names), f.sync()
 }
 
-// WritePending writes the requests that wait for approvals into a folder, as <id>.request, and returns how many.
+// WritePending writes the requests that wait for approvals into a folder, as <id>.request, and returns how many. Beside
+// each is <id>.proof, which proves the certificate that it is about, or the last one of its subject, where there is one.
 func (s *Service) WritePending(path string, filter Filter) (int, error) {
 	f, err := openFolder(path, 0o644)
 	if err != nil {
 		return 0, err
 	}
 	filter.State = StateRequested
+	proofs := 0
 	err = s.store.View(func(tx *store.Tx) error {
 		v, err := s.view(tx)
+		if err != nil {
+			return err
+		}
+		before, err := v.lasts()
 		if err != nil {
 			return err
 		}
 		return v.each(func(r Row) error {
 			if !filter.takes(&r) {
 				return nil
+			}
+			proof, err := before.of(r.number, r.Request)
+			if err != nil {
+				return err
+			}
+			if proof != nil {
+				if err := f.write(r.ID.String()+".proof", proof); err != nil {
+					return err
+				}
+				proofs++
 			}
 			data, err := tx.Item(r.number)
 			if err != nil {
@@ -277,7 +293,7 @@ func (s *Service) WritePending(path string, filter Filter) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	return len(f.names), f.sync()
+	return len(f.names) - proofs, f.sync()
 }
 
 // Key returns the private key, PEM of PKCS#8, that was made here for a request.

@@ -283,14 +283,6 @@ func TestNames(t *testing.T) {
 	}
 }
 
-func FuzzAltNames(f *testing.F) {
-	f.Add([]byte{0x30, 0x03, 0x82, 0x01, 'a'})
-	f.Add([]byte{0x30, 0x00})
-	f.Fuzz(func(t *testing.T, data []byte) {
-		addAltNames(newNamesHash(), data)
-	})
-}
-
 func FuzzCRL(f *testing.F) {
 	w := newWorld(f)
 	f.Add(w.box.crl())

@@ -225,6 +225,25 @@ func (r *Request) Withdrawal() (Withdrawal, *Refusal) {
 	return c, refusal
 }
 
+// About gives issuer and serial of the certificate that a request renews, takes away or releases; nothing if it names none.
+func (r *Request) About() (issuer Digest, serial []byte) {
+	switch r.Kind {
+	case KindRenew:
+		if c, refusal := r.Issuance(); refusal == nil && c.Renews != nil {
+			return c.Renews.Issuer, c.Renews.Serial
+		}
+	case KindRevoke, KindHold:
+		if c, refusal := r.Revocation(); refusal == nil {
+			return r.Issuer, c.Serial
+		}
+	case KindRelease:
+		if c, refusal := r.Release(); refusal == nil {
+			return r.Issuer, c.Serial
+		}
+	}
+	return Digest{}, nil
+}
+
 // CheckContent tells whether the content has the form that the kind wants.
 func (r *Request) CheckContent() (refusal *Refusal) {
 	switch r.Kind {

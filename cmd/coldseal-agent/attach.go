@@ -101,7 +101,9 @@ func pendingCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "pending --state DIR --out DIR",
 		Short: "write the requests that wait for approvals, for those who approve",
-		Args:  cobra.NoArgs,
+		Long: "pending writes each request as <id>.request. Beside it is <id>.proof where there is a certificate already: the one that\n" +
+			"is renewed or taken away, or the last one of the subject, proved out of the log. Whoever approves sees what differs.",
+		Args: cobra.NoArgs,
 	}
 	o := addCommon(c)
 	c.Flags().StringVar(&out, "out", "", "`directory` for the files, <id>.request")

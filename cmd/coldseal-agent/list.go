@@ -135,7 +135,7 @@ type eventJSON struct {
 func eventOf(e agent.Event) eventJSON { return eventJSON{e.Number, date(e.Time), e.Code, e.Text} }
 
 func showCommand() *cobra.Command {
-	var raw bool
+	var raw, last bool
 	var out string
 	c := &cobra.Command{
 		Use:   "show --state DIR ID",
@@ -144,12 +144,21 @@ func showCommand() *cobra.Command {
 	}
 	o := addCommon(c)
 	c.Flags().BoolVar(&raw, "raw", false, "write the request's bytes, which approvals are about")
-	c.Flags().StringVar(&out, "out", "-", "`file` for --raw; - is stdout")
+	c.Flags().BoolVar(&last, "last", false, "write the proof of the certificate that it is about, or of the last one of its subject, for those who approve")
+	c.Flags().StringVar(&out, "out", "-", "`file` for --raw or --last; - is stdout")
+	c.MarkFlagsMutuallyExclusive("raw", "last")
 	c.RunE = func(cmd *cobra.Command, args []string) error {
 		return o.with(func(s *agent.Service) error {
 			id, err := s.ParseID(args[0])
 			if err != nil {
 				return err
+			}
+			if last {
+				proof, err := s.Last(id)
+				if err != nil {
+					return err
+				}
+				return cli.WriteOutput(out, cmd.OutOrStdout(), proof, false)
 			}
 			d, err := s.Show(id)
 			if err != nil {

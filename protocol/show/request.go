@@ -177,9 +177,11 @@ func possession(roster *policy.Roster, c protocol.Replacement) []string {
 const few = 10
 
 // Requests shows many requests to somebody who is to approve them: counts first; when there are more than ten, those
-// that differ from most and those that share a subject or key with another come next, whole, and the others after them,
-// a line each, unless full. An error names the request, counted from 1, that can't be shown.
-func Requests(raws [][]byte, full bool) (Sheet, error) {
+// that differ from most, those that share a subject or key with another and those whose subject's last certificate says
+// something else come next, whole, and the others after them, a line each, unless full. Last gives the last certificate
+// of the i-th request and its profile; both may be nil, and so may the function. An error names the request, counted from
+// 1, that can't be shown.
+func Requests(raws [][]byte, last func(i int) (*Last, *policy.CompiledProfile), full bool) (Sheet, error) {
 	all := make([]outline, len(raws))
 	parsed := make([]protocol.Request, len(raws))
 	shapes, subjects, keys := map[string]int{}, map[string]int{}, map[protocol.Digest]int{}
@@ -205,7 +207,14 @@ func Requests(raws [][]byte, full bool) (Sheet, error) {
 	var others []string
 	for i, o := range all {
 		shared := o.subject != "" && subjects[o.subject] > 1 || !o.key.IsZero() && keys[o.key] > 1
-		if len(raws) > few && !full && o.shape == usual && !o.odd && !shared {
+		var beside Sheet
+		var differs bool
+		if last != nil {
+			if l, profile := last(i); l != nil {
+				beside, differs = l.Beside(&parsed[i], profile)
+			}
+		}
+		if len(raws) > few && !full && o.shape == usual && !o.odd && !shared && !differs {
 			others = append(others, o.line)
 			continue
 		}
@@ -213,6 +222,7 @@ func Requests(raws [][]byte, full bool) (Sheet, error) {
 		if err != nil {
 			return nil, fmt.Errorf("request %d: %w", i+1, err)
 		}
+		sheet = append(sheet, beside...)
 		if shared {
 			sheet.add("attention", "another of these requests has the same subject or key")
 		}

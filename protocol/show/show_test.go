@@ -250,18 +250,18 @@ func many(t testing.TB) [][]byte {
 
 func TestRequests(t *testing.T) {
 	raws := many(t)
-	golden(t, "many", must[Sheet](t)(Requests(raws, false)).String())
-	full := must[Sheet](t)(Requests(raws, true)).String()
+	golden(t, "many", must[Sheet](t)(Requests(raws, nil, false)).String())
+	full := must[Sheet](t)(Requests(raws, nil, true)).String()
 	for _, raw := range raws {
 		if !strings.Contains(full, protocol.ID(raw).Groups()) {
 			t.Errorf("%s is not shown in full", protocol.ID(raw))
 		}
 	}
 	csrs := [][]byte{issueRequest(t, "a", "openssl-p256-san"), issueRequest(t, "b", "openssl-p256-san")}
-	if s := must[Sheet](t)(Requests(csrs, false)).String(); strings.Count(s, "attention") != 2 {
+	if s := must[Sheet](t)(Requests(csrs, nil, false)).String(); strings.Count(s, "attention") != 2 {
 		t.Errorf("one key for two subjects calls for no attention:\n%s", s)
 	}
-	if _, err := Requests([][]byte{raws[0], {1}}, false); err == nil || !strings.Contains(err.Error(), "request 2") {
+	if _, err := Requests([][]byte{raws[0], {1}}, nil, false); err == nil || !strings.Contains(err.Error(), "request 2") {
 		t.Errorf("a malformed request: %v", err)
 	}
 }
@@ -489,7 +489,7 @@ func FuzzShow(f *testing.F) {
 		}
 		try(Request(data))
 		try(Item(data))
-		try(Requests([][]byte{data, data}, false))
+		try(Requests([][]byte{data, data}, nil, false))
 		try(Approval(data, nil, true))
 		try(Receipt(data, nil))
 		try(Party(data))

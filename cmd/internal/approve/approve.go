@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -66,6 +67,7 @@ type wanted struct {
 	raw   []byte
 	id    protocol.Digest
 	req   protocol.Request
+	last  *show.Last // what the request renews or takes away, or the subject's last certificate; nil if none was shown
 	alone bool
 }
 
@@ -205,6 +207,9 @@ func (a *approving) readOne(name string, stdin io.Reader) (wanted, error) {
 	if a.now.Unix() >= w.req.Expires && w.req.Kind != protocol.KindSetTime {
 		return w, cli.Refused(protocol.Refuse(protocol.CodeRequestExpired, "expires", protocol.Date(w.req.Expires)))
 	}
+	if err := a.before(&w, name); err != nil {
+		return w, err
+	}
 	rule, known := a.rule(&w.req)
 	w.alone = !known || rule.Alone
 	for _, s := range rule.Statements {
@@ -213,6 +218,28 @@ func (a *approving) readOne(name string, stdin io.Reader) (wanted, error) {
 		}
 	}
 	return w, nil
+}
+
+// before opens the proof that lies beside a request, of the certificate there is already.
+func (a *approving) before(w *wanted, name string) error {
+	data, err := cli.ReadInput(strings.TrimSuffix(name, ".request")+".proof", nil, auditlog.MaxInclusionProof)
+	_, about := w.req.About()
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && about != nil:
+		a.warn("%s: the certificate %x was not shown: coldseal-agent pending writes its proof beside the request", name, about)
+		return nil
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	}
+	if w.last, err = show.OpenLast(data, a.known.Digest); err == nil {
+		err = w.last.Of(&w.req)
+	}
+	if err != nil {
+		return cli.Fail(cli.ExitVerify, "have the proof written again with coldseal-agent pending; if it comes back, tell an officer", "the proof beside it: %w", err)
+	}
+	return nil
 }
 
 // rule asks the policy of the introduction; one that isn't known is for requests that are approved alone, as all may be.
@@ -252,7 +279,10 @@ func (a *approving) present(key Key, all []wanted, challenge []byte) (string, er
 			a.warn("an order is approved at the appliance's console: give the --challenge that it shows")
 		}
 	}
-	sheet, err := show.Requests(raws, a.full)
+	sheet, err := show.Requests(raws, func(i int) (*show.Last, *policy.CompiledProfile) {
+		profile, _ := a.known.Policy.Profile(all[i].req.Profile)
+		return all[i].last, profile
+	}, a.full)
 	if err != nil {
 		return "", err
 	}
