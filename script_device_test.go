@@ -26,6 +26,7 @@ func TestDevices(t *testing.T) {
 		{"SoftHSM", []string{"journey", "softhsm"}, boxSoftHSM},
 		{"NSS", []string{"journey"}, boxNSS},
 		{"TPM", []string{"journey", "tpm"}, boxTPM},
+		{"SoftHSM and TPM", []string{"journey", "both"}, boxBoth},
 	} {
 		t.Run(device.name, func(t *testing.T) {
 			t.Parallel()
@@ -41,6 +42,7 @@ func TestDevices(t *testing.T) {
 // box is a device, how the scripts name it, and what they can do to it.
 type box struct {
 	locator, log string
+	more         string // other devices
 	commands     map[string]func(*testscript.TestScript, bool, []string)
 }
 
@@ -72,7 +74,7 @@ func play(t *testing.T, programs string, b box, script, begun string) string {
 		env.Setenv("PATH", programs+string(os.PathListSeparator)+env.Getenv("PATH"))
 		env.Setenv("DEVICE", b.locator)
 		env.Setenv("LOGDEVICE", b.log)
-		env.Setenv("DEVICES", "--keys "+b.locator+" --pin-file pin")
+		env.Setenv("DEVICES", "--keys "+b.locator+" --pin-file pin"+b.more)
 		env.Defer(func() {
 			if err := copyTree(env.WorkDir, end); err != nil {
 				t.Error(err)
@@ -127,6 +129,13 @@ func boxNSS(t *testing.T) box {
 		t.Fatal(err)
 	}
 	return box{locator: token.Locator(""), log: "softkey:"}
+}
+
+// boxBoth has the keys in an HSM and the counter in a TPM.
+func boxBoth(t *testing.T) box {
+	b, other := boxSoftHSM(t), boxTPM(t)
+	b.more = " --keys " + other.locator + " --pin-file pin"
+	return b
 }
 
 func boxTPM(t *testing.T) box {

@@ -1,6 +1,8 @@
 package signer
 
 import (
+	"flag"
+	"os"
 	"strings"
 	"testing"
 )
@@ -91,5 +93,31 @@ func TestTroublesAreWhole(t *testing.T) {
 		if !ok || *back != *trouble {
 			t.Errorf("%s crosses the wire as %+v", row.Code, back)
 		}
+	}
+}
+
+var update = flag.Bool("update", false, "write the table of troubles in docs/devices.md anew")
+
+// TestTroublesAreDocumented makes the end of the page about devices.
+func TestTroublesAreDocumented(t *testing.T) {
+	const page = "../../docs/devices.md"
+	data, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, _, found := strings.Cut(string(data), "-update -->\n")
+	if !found {
+		t.Fatal("the page has no place for the table")
+	}
+	want := head + "-update -->\n\n| code | what it is | what mends it |\n|---|---|---|\n"
+	for _, row := range Troubles() {
+		want += "| " + string(row.Code) + " | " + row.Meaning + " | " + row.Mend + " |\n"
+	}
+	if *update {
+		if err := os.WriteFile(page, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	} else if string(data) != want {
+		t.Error("docs/devices.md is not what the table makes; run the test with -update")
 	}
 }

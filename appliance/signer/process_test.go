@@ -410,3 +410,34 @@ func TestPassphrase(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestSignerWithoutCgo says which devices it was built without, and how to get them; it begins no keystore before.
+func TestSignerWithoutCgo(t *testing.T) {
+	_, args := home(t)
+	pin := filepath.Join(t.TempDir(), "pin")
+	if err := os.WriteFile(pin, []byte("4711"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(pin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	c, err := Start(t.Context(), program, append(args, "--keys", "pkcs11:token=prod?module-path=/usr/lib/m.so", "--pin-fd", "4"), Options{Files: []*os.File{f}})
+	if err == nil {
+		c.Close()
+	}
+	trouble, ok := AsTrouble(err)
+	if !ok || trouble.Code != NotBuilt || !errors.Is(err, wire.ErrFault) || !strings.Contains(trouble.Hint(), "make build") {
+		t.Fatalf("%v", err)
+	}
+	if c, err = Start(t.Context(), program, append(args, "--keys", "pkcs11:token=prod?module-path=/usr/lib/m.so"), Options{}); err == nil {
+		c.Close()
+	}
+	if trouble, ok := AsTrouble(err); !ok || trouble.Code != PINNeeded {
+		t.Fatalf("without a PIN: %v", err)
+	}
+	if _, err := Start(t.Context(), program, append(args, "--keys", "softkey:"), Options{}); err != nil {
+		t.Errorf("the key store, named: %v", err)
+	}
+}

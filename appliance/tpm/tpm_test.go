@@ -5,12 +5,16 @@ import (
 	"crypto/ecdh"
 	"crypto/ecdsa"
 	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
 	"errors"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/go-tpm/tpm2"
 
 	"coldseal/appliance/signer"
 	"coldseal/appliance/tpm/swtpm"
@@ -383,5 +387,65 @@ func TestKeyFiles(t *testing.T) {
 			t.Errorf("%s: it signs", name)
 		}
 		d.Close()
+	}
+}
+
+// TestAttestation verifies what the TPM says of a new key, as an auditor would.
+func TestAttestation(t *testing.T) {
+	d := open(t, "tpm:socket="+start(t).Socket, t.TempDir())
+	info, attestation, err := d.Create("issuing", signer.CA, signer.P256)
+	if err != nil || attestation == nil || attestation.Format != signer.AttestationTPM || len(attestation.Parts) != 4 {
+		t.Fatalf("%+v, %v", attestation, err)
+	}
+	public, err := tpm2.Unmarshal[tpm2.TPMTPublic](attestation.Parts[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if der, err := spkiOf(public); err != nil || !bytes.Equal(der, info.SPKI) {
+		t.Errorf("it is of another key: %v", err)
+	}
+	if a := public.ObjectAttributes; !a.FixedTPM || !a.FixedParent || !a.SensitiveDataOrigin || a.EncryptedDuplication {
+		t.Errorf("the key may leave: %+v", a)
+	}
+	statement, err := tpm2.Unmarshal[tpm2.TPMSAttest](attestation.Parts[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	certified, err := statement.Attested.Certify()
+	if err != nil {
+		t.Fatal(err)
+	}
+	name, err := tpm2.ObjectName(public)
+	if err != nil || !bytes.Equal(certified.Name.Buffer, name.Buffer) || statement.Magic != tpm2.TPMGeneratedValue {
+		t.Errorf("it certifies another key: %v", err)
+	}
+	if about := sha256.Sum256([]byte("coldseal create-key ca issuing")); !bytes.Equal(statement.ExtraData.Buffer, about[:]) {
+		t.Error("it is for something else")
+	}
+	attester, err := tpm2.Unmarshal[tpm2.TPMTPublic](attestation.Parts[3])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a := attester.ObjectAttributes; !a.Restricted || !a.FixedTPM || a.Decrypt {
+		t.Errorf("the attestation key signs other things, too: %+v", a)
+	}
+	der, err := spkiOf(attester)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := x509.ParsePKIXPublicKey(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signature, err := tpm2.Unmarshal[tpm2.TPMTSignature](attestation.Parts[2])
+	if err != nil {
+		t.Fatal(err)
+	}
+	encoded, err := derOf(signature)
+	if digest := sha256.Sum256(attestation.Parts[1]); err != nil || !ecdsa.VerifyASN1(key.(*ecdsa.PublicKey), digest[:], encoded) {
+		t.Errorf("the signature does not verify: %v", err)
+	}
+	if again := create(t, d, "seal", signer.Seal, signer.P256); signs(t, d, again) != nil || signs(t, d, info) != nil {
+		t.Error("the keys do not sign after they were attested")
 	}
 }
