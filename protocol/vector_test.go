@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	gocose "github.com/veraison/go-cose"
@@ -105,13 +106,21 @@ var requestVectors = []struct {
 	{"revoke-ca", "revoke a CA's certificate", protocol.CARevocation{}},
 }
 
+// loaded are vectors that were read, by name: fuzz targets want one each time.
+var loaded sync.Map
+
 // load reads a vector from testdata.
 func load(t testing.TB, name string) []byte {
+	if data, found := loaded.Load(name); found {
+		return bytes.Clone(data.([]byte))
+	}
 	text, err := os.ReadFile(filepath.Join("testdata", name+".txt"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return unannotate(t, string(text))
+	data := unannotate(t, string(text))
+	loaded.Store(name, bytes.Clone(data))
+	return data
 }
 
 func TestVectors(t *testing.T) {

@@ -16,6 +16,7 @@ import (
 	"coldseal/protocol/cose"
 	"coldseal/protocol/csr"
 	"coldseal/protocol/media"
+	"coldseal/protocol/pathcheck"
 	"coldseal/protocol/policy"
 	"coldseal/protocol/show"
 )
@@ -91,14 +92,16 @@ func (in *inspection) first(data []byte, attempts ...func() (show.Sheet, error))
 }
 
 func (in *inspection) der(data []byte) error {
-	if _, err := x509.ParseCertificate(data); err == nil {
-		return in.one(data, func() (show.Sheet, error) { return show.Certificate(data) })
+	if len(data) <= pathcheck.MaxCertificate {
+		if _, err := x509.ParseCertificate(data); err == nil {
+			return in.one(data, func() (show.Sheet, error) { return show.Certificate(data) })
+		}
+		if _, err := x509.ParsePKIXPublicKey(data); err == nil {
+			return in.one(data, func() (show.Sheet, error) { return show.PublicKey(data) })
+		}
 	}
-	if _, err := x509.ParseRevocationList(data); err == nil {
-		return in.one(data, func() (show.Sheet, error) { return show.CRL(data, in.full) })
-	}
-	if _, err := x509.ParsePKIXPublicKey(data); err == nil {
-		return in.one(data, func() (show.Sheet, error) { return show.PublicKey(data) })
+	if sheet, err := show.CRL(data, in.full); err == nil {
+		return in.one(data, func() (show.Sheet, error) { return sheet, nil })
 	}
 	if len(data) > csr.MaxSize {
 		return unknownFile()

@@ -14,9 +14,11 @@ import (
 	"github.com/goccy/go-yaml/token"
 )
 
-// Limits of YAML: the largest library is 30 KiB, the deepest is 5 (profiles, profile, fields, field, value).
+// Limits of YAML: the whole library is 10 KiB and has 300 keys, the deepest is 5 (profiles, profile, fields, field, value).
+// The parser takes hundreds of times the size of a file that is made for that, and grows with the square of the keys.
 const (
-	MaxYAML  = 1 << 20
+	MaxYAML  = 256 << 10
+	maxKeys  = 4096
 	maxDepth = 16
 )
 
@@ -67,8 +69,14 @@ func (d *document) open(data []byte) ast.Node {
 // shallow refuses, before the parser recurses, what would make it recurse deeply; and the parts of YAML that make one
 // text mean another.
 func (d *document) shallow(tokens token.Tokens) {
-	depth := 0
+	depth, keys := 0, 0
 	for _, t := range tokens {
+		if t.Type == token.MappingValueType {
+			keys++
+		}
+		if keys > maxKeys {
+			d.fail(t, "has more than %d keys", maxKeys)
+		}
 		switch t.Type {
 		case token.AnchorType, token.AliasType, token.MergeKeyType, token.TagType, token.DirectiveType, token.MappingKeyType:
 			d.fail(t, "%q is YAML that is not taken here: anchors, aliases, merges, tags, directives and ? keys; a text with such a character wants quotes", t.Value)
@@ -126,16 +134,17 @@ func (d *document) entries(n ast.Node) []entry {
 	default:
 		d.fail(place(n), "wants keys and values")
 	}
-	var all []entry
+	all := make([]entry, 0, len(pairs))
+	seen := make(map[string]bool, len(pairs))
 	for _, p := range pairs {
 		e := entry{d.text(p.Key), p.Key.GetToken(), p.Value}
-		if slices.ContainsFunc(all, func(other entry) bool { return other.key == e.key }) {
+		if seen[e.key] {
 			d.fail(e.token, "%q stands twice", e.key)
 		}
-		all = append(all, e)
-	}
-	if d.err != nil {
-		return nil
+		if d.err != nil {
+			return nil
+		}
+		seen[e.key], all = true, append(all, e)
 	}
 	return all
 }
@@ -226,8 +235,11 @@ func set[T string | ~uint64](d *document, n ast.Node, read func(ast.Node) T) []T
 	var all []T
 	d.list(n, func(n ast.Node) {
 		v := read(n)
-		if slices.Contains(all, v) {
+		switch {
+		case slices.Contains(all, v):
 			d.fail(place(n), "stands twice in the list")
+		case len(all) == MaxList:
+			d.fail(place(n), "the list has more than %d entries", MaxList)
 		}
 		all = append(all, v)
 	})

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"reflect"
 	"strings"
 	"testing"
@@ -109,12 +110,20 @@ func TestLoadRefuses(t *testing.T) {
 		{"tab", change("    days", "\tdays"), `p.yaml: has a tab`},
 		{"not UTF-8", smallPolicy + "\xff", `p.yaml: not UTF-8`},
 		{"byte order mark", "\ufeff" + smallPolicy, `p.yaml: has a tab or another control character, or a byte order mark`},
-		{"too long", smallPolicy + "#" + strings.Repeat(" ", MaxYAML), `p.yaml: 1049`},
+		{"too long", smallPolicy + "#" + strings.Repeat(" ", MaxYAML), `p.yaml: 262821 bytes, at most 262144`},
+		{"too many keys", strings.Repeat("a: b\n", 5000), `p.yaml:4097:2: has more than 4096 keys`},
+		{"too long a list", change("it/058091, 058091", func() string {
+			var b strings.Builder
+			for i := range MaxList {
+				fmt.Fprintf(&b, "it/%d, ", i)
+			}
+			return b.String() + "it/x"
+		}()), `p.yaml:7:452: the list has more than 64 entries`},
 		{"too deep in flow", "policy: " + strings.Repeat("[", 1000), `p.yaml:1:25: is nested too deeply`},
 		{"too deep in lists", "policy:\n  " + strings.Repeat("- ", 100000), `p.yaml:2:129: is too far to the right`},
 		{"too deep in mappings", func() string {
 			var b strings.Builder
-			for i := range 1000 {
+			for i := range 500 {
 				b.WriteString(strings.Repeat(" ", i) + "a:\n")
 			}
 			return b.String()

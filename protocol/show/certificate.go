@@ -202,42 +202,6 @@ func Certificate(der []byte) (Sheet, error) {
 	return s, nil
 }
 
-// CRL shows a certificate revocation list, DER: the first twenty entries, or all if full. Nothing about it is verified.
-func CRL(der []byte, full bool) (Sheet, error) {
-	l, err := x509.ParseRevocationList(der)
-	if err != nil {
-		return nil, fmt.Errorf("show CRL: %w", err)
-	}
-	s := Sheet{{Name: "type", Value: "crl"}}
-	s.digest("sha256", protocol.DigestOf(der))
-	s.list("issuer", name(l.RawIssuer))
-	if l.Number != nil {
-		s.add("number", l.Number.String())
-	}
-	s.add("this update", protocol.Date(l.ThisUpdate.Unix()))
-	if !l.NextUpdate.IsZero() {
-		s.add("next update", protocol.Date(l.NextUpdate.Unix()))
-	}
-	s.list("extensions", each(l.Extensions, extension))
-	s.add("entries", len(l.RevokedCertificateEntries))
-	const some = 20
-	shown := l.RevokedCertificateEntries
-	if len(shown) > some && !full {
-		shown = shown[:some]
-	}
-	var entries []string
-	for _, e := range shown {
-		entries = append(entries, fmt.Sprintf("%x  %s  %s", e.SerialNumber.Bytes(), protocol.Date(e.RevocationTime.Unix()), protocol.Reason(e.ReasonCode)))
-	}
-	s.list("revoked", entries)
-	if left := len(l.RevokedCertificateEntries) - len(shown); left > 0 {
-		s.add("not shown", left)
-	}
-	s.add("signed with", l.SignatureAlgorithm.String())
-	s.add("signature", "NOT VERIFIED: coldseal verify crl does that")
-	return s, nil
-}
-
 // PublicKey shows a public key by its SubjectPublicKeyInfo.
 func PublicKey(spki []byte) (Sheet, error) {
 	public, err := x509.ParsePKIXPublicKey(spki)

@@ -22,8 +22,9 @@ type group struct {
 
 // parts reads the byte strings of a bundle or response after its header, and hashes them.
 type parts struct {
-	r    *bufio.Reader
-	hash *hashing
+	r     *bufio.Reader
+	hash  *hashing
+	items uint64 // that were announced so far
 }
 
 type hashing struct {
@@ -141,6 +142,9 @@ func (p *parts) group(head []byte, known Known, full bool) (Sheet, error) {
 	var g group
 	if err := cose.Unmarshal(head, &g); err != nil {
 		return nil, err
+	}
+	if p.items += g.Items; p.items > protocol.MaxItems {
+		return nil, fmt.Errorf("more than %d items", protocol.MaxItems)
 	}
 	if g.Items > protocol.MaxGroupItems || len(g.Approvals) > protocol.MaxGroupApprovals {
 		return nil, fmt.Errorf("%d items and %d approvals, at most %d and %d", g.Items, len(g.Approvals), protocol.MaxGroupItems, protocol.MaxGroupApprovals)
