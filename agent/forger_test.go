@@ -27,6 +27,7 @@ type forger struct {
 	*forge.Forger
 	*world
 	true     []byte   // the response
+	answers  int      // in it
 	others   [][]byte // true ones of other bundles, agents, appliances
 	store    []byte   // its file, before
 	state    string   // what the file says of the newest transaction
@@ -41,6 +42,7 @@ type forger struct {
 type picture struct {
 	standings map[protocol.Digest]string
 	meta      store.Meta
+	leaves    string
 	crls      string
 }
 
@@ -68,7 +70,7 @@ func newForger(t testing.TB, random *rand.Rand) *forger {
 	}
 	f.export()
 	f.box.process(f.stick)
-	f.true = f.latest()
+	f.true, f.answers = f.latest(), 8
 	stranger := newWorld(t)
 	stranger.enrol()
 	f.others = append(f.others, stranger.latest())
@@ -135,6 +137,13 @@ func (f *forger) picture() picture {
 					p.standings[id] += string(result.Answer)
 				}
 			}
+			for i := range p.meta.Size {
+				leaf, err := tx.Leaf(i)
+				if err != nil {
+					return err
+				}
+				p.leaves += string(leaf)
+			}
 			return tx.EachCRL(func(_ protocol.Digest, c store.CRL) error { p.crls += string(c.DER); return nil })
 		})
 	}
@@ -154,16 +163,25 @@ func (f *forger) take(plain []byte) (Imported, error) {
 	return f.s.importResponse(context.Background(), file, nil)
 }
 
-// answer changes the result in an answer, and a receipt in it, which it signs again.
+// answer changes an answer: where it says it is in the log, its result, or a receipt in it, which it signs again.
 func (f *forger) answer(data []byte) []byte {
 	a, r, err := protocol.ParseAnswer(data)
 	if err != nil {
 		return f.Change("part", data)
 	}
-	if f.IntN(2) == 0 && len(r.Receipt) != 0 {
-		r.Receipt = f.sign(r.Receipt)
-		a.Body = must[[]byte](f.t)(cose.Marshal(r))
-	} else {
+	switch f.IntN(4) {
+	case 0:
+		if len(a.Salt) > 0 {
+			a.Salt[f.IntN(len(a.Salt))] ^= 1 << f.IntN(8)
+		}
+	case 1:
+		a.Index += uint64(f.IntN(5)) - 2
+	case 2:
+		if len(r.Receipt) != 0 {
+			r.Receipt = f.sign(r.Receipt)
+			a.Body = must[[]byte](f.t)(cose.Marshal(r))
+		}
+	default:
 		a.Body = f.Change("body", a.Body)
 	}
 	return must[[]byte](f.t)(cose.Marshal(a))

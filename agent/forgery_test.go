@@ -130,7 +130,10 @@ func (f *forger) liar() {
 	}
 	header := func(*protocol.ResponseHeader) {}
 	i, j := f.IntN(len(parts)), f.IntN(len(parts))
-	switch f.IntN(9) {
+	if f.IntN(2) == 0 {
+		i = f.IntN(f.answers)
+	}
+	switch f.IntN(10) {
 	case 0, 1, 2:
 		parts[i] = f.Change("part", parts[i])
 	case 3:
@@ -149,7 +152,7 @@ func (f *forger) liar() {
 				h.CRLs--
 			}
 		}
-	case 6: // an answer that is changed within, with all that it says of itself
+	case 6, 9: // an answer that is changed within, with all that it says of itself
 		parts[i] = f.answer(parts[i])
 	case 7:
 		parts = append(parts, f.Change("part", parts[i]))
@@ -188,7 +191,7 @@ func (f *forger) less(now picture, done Imported) {
 	f.t.Helper()
 	for id, standing := range now.standings {
 		if standing != f.before.standings[id] && standing != f.after.standings[id] && standing != protocol.OutcomeRefused.String() {
-			f.t.Fatalf("%s is %s, was %s, is %s in truth: %+v", id, standing, f.before.standings[id], f.after.standings[id], done)
+			f.t.Fatalf("%s is %.60q, was %.60q, is %.60q in truth: %+v", id, standing, f.before.standings[id], f.after.standings[id], done)
 		}
 	}
 	if len(now.standings) != len(f.before.standings) {
@@ -197,6 +200,9 @@ func (f *forger) less(now picture, done Imported) {
 	was, is, truly := f.before.meta, now.meta, f.after.meta
 	if (is.Size != was.Size || is.Root != was.Root) && (is.Size != truly.Size || is.Root != truly.Root) {
 		f.t.Fatalf("a log of %d leaves with the root %s is known", is.Size, is.Root)
+	}
+	if now.leaves != f.before.leaves && now.leaves != f.after.leaves {
+		f.t.Fatal("other leaves are known")
 	}
 	if now.crls != f.before.crls && now.crls != f.after.crls {
 		f.t.Fatal("another CRL is known")

@@ -121,6 +121,26 @@ func TestClockOverYears(t *testing.T) {
 	}
 }
 
+// TestClockBeforeTheRelease has a release be newer than the last entry: until it was built there is no time.
+func TestClockBeforeTheRelease(t *testing.T) {
+	w := newHour(t, time.Date(2026, 11, 21, 9, 0, 0, 0, time.UTC))
+	w.config.Built = w.now.Add(10 * day)
+	w.reopen()
+	raw := w.encode(w.pc("0001"))
+	bundle := w.world.seal(w.desk.approved(raw, w.alp))
+	for _, before := range []time.Duration{10 * day, time.Second} {
+		w.now = w.config.Built.Add(-before)
+		wants(t, w.process(bundle).Refusal, protocol.CodeClock)
+		w.finished()
+	}
+	w.now = w.config.Built
+	w.must(raw, "in time")
+	if out := w.process(bundle); out.Refusal != nil {
+		t.Error(out.Refusal.Words())
+	}
+	w.finished()
+}
+
 // TestZones has the process be in zones east and west, with clocks that say so: what is signed is the same to the second,
 // and says it in UTC.
 func TestZones(t *testing.T) {

@@ -146,35 +146,49 @@ func (f *forger) signed(key *ecdsa.PrivateKey, context string, data []byte, posi
 	return append([]byte{data[0]}, must[[]byte](f.t)(cose.Marshal(m))...)
 }
 
-// bundle makes a bundle of two groups and changes it anywhere, its frame too. Half of them are sealed again.
-func (f *forger) bundle() []byte {
+// bundle brings a bundle of two groups that is changed anywhere, its frame too. Half of them the agent sealed again; of
+// the others nothing is taken.
+func (f *forger) bundle() {
+	f.t.Helper()
+	whole, forged, sealed := f.forgedBundle()
+	f.bundles[protocol.DigestOf(whole)] = true
+	if sealed {
+		f.bundles[protocol.DigestOf(forged)] = true
+	}
+	out := f.bring(forged)
+	if out.Refusal == nil && !f.bundles[protocol.DigestOf(forged)] { // it may be an earlier one, whole
+		f.t.Fatalf("%x is no bundle of the agent, and was taken: %+v", forged, out)
+	}
+}
+
+func (f *forger) forgedBundle() (whole, forged []byte, sealed bool) {
 	var groups []protocol.Group
 	for range 2 {
 		groups = append(groups, f.pool[f.IntN(len(f.pool))].group())
 	}
-	whole := f.seal(groups...)
+	whole = f.seal(groups...)
 	seal, rest := split(f.t, whole)
 	f.Learn("bundle", whole)
 	switch f.IntN(12) {
 	case 0, 1:
-		return f.Change("bundle", whole)
+		forged = f.Change("bundle", whole)
 	case 2:
-		return f.Raw(whole)
+		forged = f.Raw(whole)
 	case 3: // the seal of another
 		_, other := split(f.t, f.seal(f.pool[f.IntN(len(f.pool))].group()))
-		return joined(f.t, seal, other)
+		forged = joined(f.t, seal, other)
 	case 4: // two bundles in a row, and one in another
-		return append(whole, f.seal(groups...)...)
+		forged = slices.Concat(whole, f.seal(groups...))
 	case 5: // by a key that approves, or by nobody
 		key := []*ecdsa.PrivateKey{f.own, f.alp.key, f.officers[0].key, f.stationed.key}[f.IntN(4)]
-		return joined(f.t, f.signed(key, protocol.ContextBundle, seal, f.IntN(2) == 0), rest)
+		forged = joined(f.t, f.signed(key, protocol.ContextBundle, seal, f.IntN(2) == 0), rest)
 	case 6: // for another purpose
-		return joined(f.t, f.signed(f.agent, []string{protocol.ContextResponse, protocol.ContextApproval, ""}[f.IntN(3)], seal, false), rest)
+		forged = joined(f.t, f.signed(f.agent, []string{protocol.ContextResponse, protocol.ContextApproval, ""}[f.IntN(3)], seal, false), rest)
 	case 7, 8: // another header
-		return joined(f.t, f.header(seal, func(h []byte) []byte { return f.Change("header", h) }), rest)
+		forged, sealed = joined(f.t, f.header(seal, func(h []byte) []byte { return f.Change("header", h) }), rest), true
 	default: // other contents
 		rest = f.Change("rest", rest)
-		return joined(f.t, f.header(seal, func(payload []byte) []byte {
+		forged, sealed = joined(f.t, f.header(seal, func(payload []byte) []byte {
 			var h protocol.BundleHeader
 			if err := cose.Unmarshal(payload, &h); err != nil {
 				f.t.Fatal(err)
@@ -182,8 +196,9 @@ func (f *forger) bundle() []byte {
 			h.Rest = sha256.Sum256(rest)
 			h.Items += uint64(f.IntN(5)) / 4
 			return must[[]byte](f.t)(cose.Marshal(h))
-		}), rest)
+		}), rest), true
 	}
+	return whole, forged, sealed
 }
 
 // header changes what a seal is over, and signs it with the agent's key.

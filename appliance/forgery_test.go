@@ -24,10 +24,11 @@ import (
 type forger struct {
 	*forge.Forger
 	*pleas
-	pool    []plea            // of this wave
-	members [][]byte          // their approvals
-	own     *ecdsa.PrivateKey // that nobody enrolled
-	refused int               // bundles
+	pool    []plea                   // of this wave
+	members [][]byte                 // their approvals
+	own     *ecdsa.PrivateKey        // that nobody enrolled
+	bundles map[protocol.Digest]bool // that the agent sealed, by digest
+	refused int                      // bundles
 	taken   int
 	codes   map[protocol.Code]int // with which requests were refused
 }
@@ -63,7 +64,7 @@ func forgeries(t *testing.T, f0 *forge.Forger, waves int) {
 	d.counted = filepath.Join(t.TempDir(), "signed")
 	d.restart()
 	d.limit(1e9, 1e12)
-	f := &forger{Forger: f0, own: newKey(t), pleas: newPleas(d), codes: map[protocol.Code]int{}}
+	f := &forger{Forger: f0, own: newKey(t), pleas: newPleas(d), codes: map[protocol.Code]int{}, bundles: map[protocol.Digest]bool{}}
 	started, peak := time.Now(), 0
 	for range waves {
 		f.wave()
@@ -105,7 +106,7 @@ func (f *forger) wave() {
 	}
 	f.tally()
 	for range forgedBundles {
-		f.bring(f.bundle())
+		f.bundle()
 	}
 	for range forgedFiles {
 		f.encrypted()

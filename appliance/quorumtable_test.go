@@ -16,7 +16,7 @@ const (
 	old               // an approval that could be used until yesterday
 	unstated          // did not state what the rule asks for
 	asked             // approved what they themselves asked for
-	madeByOne         // approved by the key of a certificate that one officer alone wanted made
+	madeByOne         // approved by the key of a certificate that one officer alone, or too few, wanted made
 	choices
 )
 
