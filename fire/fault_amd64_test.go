@@ -37,6 +37,8 @@ func TestFaults(t *testing.T) {
 		again := w.copy(t)
 		again.run = clean.run
 		again.must(t, s.line...)
+		again.run = nil
+		s.done(t, again, "undisturbed")
 		t.Logf("%s makes %d calls", strings.Join(s.line[:2], " "), len(clean.calls))
 		for _, c := range clean.calls {
 			for _, k := range kinds {

@@ -144,7 +144,7 @@ func TestRollback(t *testing.T) {
 func others(random *rand.Rand, own, n int) (places []int) {
 	some := 1
 	if everything() {
-		some = 20
+		some = 10
 	}
 	for i := range n {
 		if i != own && random.IntN(n) < some {

@@ -19,8 +19,8 @@ func stages() (all []stage) {
 	for phase := range journey {
 		all = append(all, journeyStage(phase, faultItems))
 	}
-	return append(all, stage{genesis, beforeGenesis, nothing, afterGenesis}, stage{console, beforeKey, nothing, afterKey}, stage{console, beforeCA, nothing, afterCA},
-		stage{batch, beforeBatch, nothing, afterBatch}, stage{attach, beforeAttach, nothing, afterAttach})
+	return append(all, stage{genesis, beforeGenesis, begunIndeed, afterGenesis}, stage{console, beforeKey, keyMade, afterKey}, stage{console, beforeCA, caMade, afterCA},
+		stage{batch, beforeBatch, allRequested, afterBatch}, stage{attach, beforeAttach, attached, afterAttach})
 }
 
 // journeyStage is one of the commands by which a bundle of so many workstations comes and goes.
@@ -44,8 +44,6 @@ func (w *world) arrive(t *testing.T, phase int) {
 	w.check(t)
 }
 
-func nothing(*testing.T, *world, string) {}
-
 func beforeGenesis(t *testing.T) *world {
 	return template(t, "people", func(t *testing.T, dir string) *world { return people(t, dir, nil) })
 }
@@ -64,6 +62,41 @@ func afterGenesis(t *testing.T, w *world) {
 	w.digest = strings.TrimSpace(o.out)
 	w.order(t, "create-key", "--label", "root", "--algorithm", "P-256")
 	w.audit(t)
+}
+
+// holds asks whether a command tells what another one said it did.
+func (w *world) holds(t *testing.T, where, what string, line ...string) {
+	t.Helper()
+	if o := w.try(t, line...); o.code != 0 || !strings.Contains(o.out, what) {
+		t.Errorf("%s: it was not done: %s: exit %d\n%s%s", where, strings.Join(line, " "), o.code, o.out, o.words)
+	}
+}
+
+func begunIndeed(t *testing.T, w *world, where string) {
+	t.Helper()
+	w.holds(t, where, `"digest":"`, "appliance", "status", "--json")
+}
+
+func keyMade(t *testing.T, w *world, where string) {
+	t.Helper()
+	w.holds(t, where, `"label":"other"`, "appliance", "keys", "--json")
+}
+
+func caMade(t *testing.T, w *world, where string) {
+	t.Helper()
+	w.holds(t, where, `"label":"other","state":"issuing"`, "appliance", "status", "--json")
+}
+
+func allRequested(t *testing.T, w *world, where string) {
+	t.Helper()
+	for i := range faultItems {
+		w.holds(t, where, fmt.Sprintf("058091-PC-%04d", i+1), "agent", "list", "--json")
+	}
+}
+
+func attached(t *testing.T, w *world, where string) {
+	t.Helper()
+	w.holds(t, where, `"approvals":[`, "agent", "show", w.load.done[0], "--json")
 }
 
 func beforeKey(t *testing.T) *world {
