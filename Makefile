@@ -33,8 +33,8 @@ deps: ## what the tests need from Debian
 	|| { echo "could not install; run this yourself, then make test again:"; echo "  $$line"; exit 1; }
 
 test: deps build check ## everything that is promised, with real parts
-	@CGO_ENABLED=1 $(GO) test -timeout 12m ./...
-	@CGO_ENABLED=1 $(GO) test -race -timeout 8m ./appliance/... ./agent/... ./protocol
+	@CGO_ENABLED=1 $(GO) test -timeout 25m ./...
+	@CGO_ENABLED=1 $(GO) test -race -timeout 15m ./appliance/... ./agent/... ./protocol
 
 soak: deps ## the worst days, nothing sampled: an hour
 	@set -o pipefail; export FIRE_ALL=1 FIRE_KILLS=5000 CGO_ENABLED=1; { \
