@@ -51,7 +51,7 @@ func TestFaults(t *testing.T) {
 				t.Run(fmt.Sprintf("%d-%s/%d-%s", n, s.line[1], c.number, k.name), func(t *testing.T) {
 					t.Parallel()
 					faults.Add(1)
-					if s.suffer(t, w.copy(t), k.name, k.at.kill, k.befalls(c), nil) {
+					if s.suffer(t, w.copy(t), misfortune{name: k.name, kills: k.at.kill, befalls: k.befalls(c)}) {
 						halts.Add(1)
 					}
 				})
@@ -77,13 +77,22 @@ func (k kind) befalls(planned call) func(c call) fate {
 	}
 }
 
-// suffer has a command meet what befalls it, and mends that (nil is nothing to mend); the command must have said so, or have
-// been killed where that befell it. Then it is given again. It tells whether the command halted.
-func (s stage) suffer(t *testing.T, w *world, name string, killed bool, befalls func(c call) fate, mend func()) bool {
+// misfortune is what befalls a command.
+type misfortune struct {
+	name    string
+	kills   bool
+	befalls func(c call) fate
+	hint    string // with what the hint has to begin
+	mend    func() // afterwards; may be nil
+}
+
+// suffer has a command meet a misfortune. It must have done what it says, or say what to do, or have been killed by it.
+// Then it is given again. suffer tells whether the command halted.
+func (s stage) suffer(t *testing.T, w *world, m misfortune) bool {
 	t.Helper()
 	var happened []call
 	tr := &tracer{before: func(c call) fate {
-		f := befalls(c)
+		f := m.befalls(c)
 		if f != (fate{}) && len(happened) < 3 {
 			happened = append(happened, c)
 		}
@@ -92,18 +101,18 @@ func (s stage) suffer(t *testing.T, w *world, name string, killed bool, befalls 
 	w.run = tr.run
 	o := w.try(t, s.line...)
 	w.run = nil
-	if mend != nil {
-		mend()
+	if m.mend != nil {
+		m.mend()
 	}
-	where := fmt.Sprintf("%s of %v: exit %d\n%s%s", name, happened, o.code, o.out, o.words)
+	where := fmt.Sprintf("%s of %v: exit %d\n%s%s", m.name, happened, o.code, o.out, o.words)
 	switch {
 	case o.signal != 0:
-		if o.signal != syscall.SIGKILL || !killed {
+		if o.signal != syscall.SIGKILL || !m.kills {
 			t.Errorf("%s ended by %v", where, o.signal)
 		}
 	case o.code == 0:
 		s.done(t, w, where)
-	case !strings.Contains(o.words, "error: ") || !strings.Contains(o.words, "hint: "):
+	case !strings.Contains(o.words, "error: ") || !strings.Contains(o.words, "hint: "+m.hint):
 		t.Errorf("%s: nobody says what to do", where)
 	}
 	t.Cleanup(func() {

@@ -82,7 +82,7 @@ func TestVanishingMedium(t *testing.T) {
 						}
 					}
 					all.Add(1)
-					if s.suffer(t, w, name, false, befalls, back) {
+					if s.suffer(t, w, misfortune{name, false, befalls, "put the same medium back", back}) {
 						halts.Add(1)
 					}
 				})
