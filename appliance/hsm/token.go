@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"unsafe"
@@ -234,32 +235,43 @@ func (t *Token) again(epoch uint64) error {
 	}
 	before := t.open
 	t.end(before)
-	next, err := t.begin(before.serial)
-	if trouble, ok := signer.AsTrouble(err); ok && !t.foreign && (trouble.Code == signer.TokenAbsent || trouble.Code == signer.TokenLabel || trouble.Code == signer.DeviceFails) {
+	next, err := t.beginLike(before)
+	trouble, _ := signer.AsTrouble(err)
+	if trouble != nil && !t.foreign && slices.Contains([]signer.TroubleCode{signer.TokenAbsent, signer.TokenLabel, signer.DeviceFails, signer.KeyMissing}, trouble.Code) {
 		// Some libraries only see what was plugged in anew when they begin anew.
 		_ = t.module.Finalize()
 		if err = t.initialize(); err == nil {
-			next, err = t.begin(before.serial)
+			next, err = t.beginLike(before)
 		}
+		trouble, _ = signer.AsTrouble(err)
 	}
-	if trouble, ok := signer.AsTrouble(err); ok && (trouble.Code == signer.TokenAbsent || trouble.Code == signer.TokenLabel) {
+	switch {
+	case trouble != nil && (trouble.Code == signer.TokenAbsent || trouble.Code == signer.TokenLabel):
 		return t.trouble(signer.DeviceGone, "%s", trouble.What)
-	}
-	if trouble, ok := signer.AsTrouble(err); ok && (trouble.Code == signer.PINWrong || trouble.Code == signer.PINLocked) {
+	case trouble != nil && (trouble.Code == signer.PINWrong || trouble.Code == signer.PINLocked):
 		t.over = err
 	}
 	if err != nil {
 		return err
 	}
-	for id, k := range before.keys {
-		if _, still := next.keys[id]; !still {
-			t.end(next) // and look again the next time
-			return t.trouble(signer.KeyMissing, "key %s was there before the session was lost", k.info.Label)
-		}
-	}
 	t.epoch++
 	t.open = next
 	return nil
+}
+
+// beginLike opens the same token as before, and asks that it has the same keys.
+func (t *Token) beginLike(before *opened) (*opened, error) {
+	next, err := t.begin(before.serial)
+	if err != nil {
+		return nil, err
+	}
+	for id, k := range before.keys {
+		if _, still := next.keys[id]; !still {
+			t.end(next) // and look again the next time
+			return nil, t.trouble(signer.KeyMissing, "key %s was there before the session was lost", k.info.Label)
+		}
+	}
+	return next, nil
 }
 
 // use runs f with a session. If it fails for something that a new session may mend, the token is opened again and f runs

@@ -99,6 +99,50 @@ func TestTokenSwapped(t *testing.T) {
 	}
 }
 
+// TestKeyGoneForAWhile takes a key's objects away while its session is lost, and puts them back.
+func TestKeyGoneForAWhile(t *testing.T) {
+	text, faults, ca, receiver := faulty(t)
+	d := open(t, text)
+	tokens := ""
+	for assignment := range strings.SplitSeq(d.locator.Attribute("environment"), ",") {
+		if conf, found := strings.CutPrefix(assignment, "SOFTHSM2_CONF="); found {
+			tokens = filepath.Join(filepath.Dir(conf), "tokens")
+		}
+	}
+	objects, err := filepath.Glob(filepath.Join(tokens, "*", "*.object"))
+	if err != nil || len(objects) < 4 {
+		t.Fatalf("%v, %v", objects, err)
+	}
+	var moved []string
+	for _, object := range objects {
+		data, err := os.ReadFile(object)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(data), "coldseal:ca:") && !strings.HasSuffix(object, "token.object") {
+			moved = append(moved, object)
+			if err := os.Rename(object, object+".away"); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if len(moved) == 0 {
+		t.Fatal("no file of the key was found")
+	}
+	faults.Arm(softtoken.SignInit, 1, softtoken.Return, 0xb3)
+	_, err = d.Sign(ca.ID(), signer.ECDSASHA256, make([]byte, 32))
+	wantTrouble(t, err, signer.KeyMissing, "coldseal-appliance keys")
+	for _, object := range moved {
+		if err := os.Rename(object+".away", object); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := d.Sign(ca.ID(), signer.ECDSASHA256, make([]byte, 32)); err != nil {
+		t.Errorf("after it was put back: %v", err)
+	}
+	agree(t, d, receiver)
+}
+
 // TestStrangers leaves alone what is not ours, and does not use what only claims to be.
 func TestStrangers(t *testing.T) {
 	token := softHSM(t)

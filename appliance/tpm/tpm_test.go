@@ -289,7 +289,7 @@ func TestTroubles(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := Open(locator(t, text), []byte(swtpm.PIN), dir)
-	wantTrouble(t, err, signer.CounterMissing, "put the right TPM back")
+	wantTrouble(t, err, signer.CounterMissing, "its storage key is not the one", "put the right TPM back")
 }
 
 // TestCounterRemoved removes what a TPM's owner can remove.

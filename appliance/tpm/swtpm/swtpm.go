@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"syscall"
 	"time"
 )
@@ -26,6 +27,7 @@ type TPM struct {
 
 	dir  string
 	cmd  *exec.Cmd
+	gone chan struct{} // closed when it has ended
 	said bytes.Buffer
 }
 
@@ -48,7 +50,20 @@ func (t *TPM) start() error {
 	t.cmd = exec.Command("swtpm", "socket", "--tpm2", "--tpmstate", "dir="+t.dir, "--server", "type=unixio,path="+t.Socket, "--flags", "startup-clear")
 	t.cmd.Stdout, t.cmd.Stderr = &t.said, &t.said
 	t.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := t.cmd.Start(); err != nil {
+	started := make(chan error)
+	t.gone = make(chan struct{})
+	go func() {
+		// The death signal is bound to the thread that forked, so that thread is kept as long as swtpm lives.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		defer close(t.gone)
+		err := t.cmd.Start()
+		started <- err
+		if err == nil {
+			_ = t.cmd.Wait() // it is killed in the end
+		}
+	}()
+	if err := <-started; err != nil {
 		return err
 	}
 	for end := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
@@ -62,8 +77,10 @@ func (t *TPM) start() error {
 }
 
 func (t *TPM) kill() error {
-	_ = t.cmd.Process.Kill() // or it is gone
-	_ = t.cmd.Wait()
+	if err := t.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
+	<-t.gone
 	return nil
 }
 
