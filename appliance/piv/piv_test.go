@@ -68,7 +68,7 @@ const pin = "123456"
 // newCard puts a new card of that firmware into a reader, with a management key under its PIN.
 func newCard(t testing.TB, reader int, name, version string) (serial uint32) {
 	t.Helper()
-	tell(t, "insert %d %s %s", reader, name, version)
+	tell(t, "new %d %s %s", reader, name, version)
 	card, err := piv.Open(readerName(reader))
 	if err != nil {
 		t.Fatal(err)
@@ -379,7 +379,7 @@ func TestTroubles(t *testing.T) {
 	} else {
 		wants(t, err, signer.MechanismMissing, "no RSA-3072 keys for ca")
 	}
-	tell(t, "insert 2 unprotected 5.4.3")
+	tell(t, "new 2 unprotected 5.4.3")
 	other, err := piv.Open(readerName(2))
 	if err != nil {
 		t.Fatal(err)

@@ -2,8 +2,10 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -12,7 +14,9 @@ import (
 
 // hands are those that put cards in and pull them, told over the control socket: a line each, answered by a line.
 //
-//	insert READER NAME [VERSION|plain]   put the card NAME in; it is made, of that firmware or 5.4.3, if there is none
+//	insert READER NAME [VERSION|plain]   put the card NAME in; it is made, of that firmware or 5.4.3, if there is none;
+//	                                     one that was not plain becomes so
+//	new READER NAME [VERSION|plain]      put a new card in, whatever was called so before
 //	copy READER NAME AS                  put a copy of the card NAME in, which is AS from then on
 //	remove READER                        pull the card
 //	pull READER N                        have it pulled when it has carried out N commands, before it answers the last
@@ -57,10 +61,18 @@ func (h *hands) do(words []string) (string, error) {
 	}
 	r, rest := h.readers[n], words[2:]
 	switch {
-	case words[0] == "insert" && (len(rest) == 1 || len(rest) == 2):
+	case (words[0] == "insert" || words[0] == "new") && (len(rest) == 1 || len(rest) == 2):
+		if words[0] == "new" {
+			if err := errors.Join(r.remove(), os.RemoveAll(h.file(rest[0]))); err != nil {
+				return "", err
+			}
+		}
 		return "ok", h.insert(r, rest)
 	case words[0] == "copy" && len(rest) == 2:
 		s, err := load(h.file(rest[0]), state{})
+		if err == nil {
+			err = s.save(h.file(rest[1]))
+		}
 		if err != nil {
 			return "", err
 		}
@@ -92,5 +104,6 @@ func (h *hands) insert(r *reader, words []string) error {
 	if err != nil {
 		return err
 	}
+	s.Plain = s.Plain || fresh.Plain
 	return r.insert(&card{state: s, file: h.file(words[0])})
 }

@@ -159,7 +159,7 @@ func (b bench) refused(want, words string) {
 
 func TestYubicoTool(t *testing.T) {
 	b := bench{t, t.TempDir()}
-	told(t, "insert 0 yubico")
+	told(t, "new 0 yubico")
 	for _, k := range []struct{ slot, algorithm string }{{"9a", "RSA2048"}, {"9c", "ECCP256"}, {"9d", "ECCP384"}, {"9e", "ECCP256"}, {"82", "ECCP384"}, {"95", "ECCP256"}} {
 		b.yubico("-a generate -s " + k.slot + " -A " + k.algorithm + " -o " + k.slot + ".pub")
 		b.certify(k.slot+".pem", b.public(k.slot+".pub"))
@@ -228,7 +228,7 @@ func TestYubicoTool(t *testing.T) {
 // TestLibraries has OpenSC and Yubico's own PKCS#11 library use the keys of one card.
 func TestLibraries(t *testing.T) {
 	b := bench{t, t.TempDir()}
-	told(t, "insert 0 libraries")
+	told(t, "new 0 libraries")
 	for _, k := range []struct{ slot, algorithm string }{{"9a", "RSA2048"}, {"9c", "ECCP256"}, {"9d", "ECCP384"}} {
 		b.yubico("-a generate -s " + k.slot + " -A " + k.algorithm + " -o " + k.slot + ".pub")
 		b.certify(k.slot+".pem", b.public(k.slot+".pub"))
@@ -269,7 +269,7 @@ func TestPlainCard(t *testing.T) {
 	b.write("management", []byte("01:02:03:04:05:06:07:08:01:02:03:04:05:06:07:08:01:02:03:04:05:06:07:08"))
 	t.Setenv("PIV_EXT_AUTH_KEY", b.path("management"))
 	for _, card := range []struct{ name, kind, management string }{{"plain", "plain", "03"}, {"aes", "5.7.1", "0A"}} {
-		told(t, "insert 1 "+card.name+" "+card.kind)
+		told(t, "new 1 "+card.name+" "+card.kind)
 		for _, k := range []struct {
 			slot, kind string
 			ref        byte
@@ -357,7 +357,7 @@ func TestPull(t *testing.T) {
 	generate := func(reader int) (string, error) {
 		return b.try("yubico-piv-tool", "--reader", readerName(reader), "-a", "generate", "-s", "9c", "-A", "ECCP256")
 	}
-	told(t, "insert 7 pulled")
+	told(t, "new 7 pulled")
 	if out, err := generate(7); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
