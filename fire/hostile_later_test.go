@@ -257,7 +257,7 @@ func (h *hostile) revocationOfCard() (raw []byte, card string) {
 	if err != nil || card == "" {
 		h.t.Fatalf("the approver's certificate is not found: %v", err)
 	}
-	return h.request(protocol.KindRevoke, "it:FTTCRL84C52H501V", protocol.Revocation{Serial: serial, Reason: protocol.ReasonKeyCompromise},
+	return h.request(protocol.KindRevoke, "it:FTTCRL84C52H501V", protocol.Revocation{Serial: serial, Reason: protocol.ReasonPrivilegeWithdrawn},
 		func(r *protocol.Request) { r.Profile = "approver" }), card
 }
 
@@ -319,6 +319,17 @@ func TestHostileDropsRevocation(t *testing.T) {
 			t.Errorf("the station accepts a receipt that is %s", name)
 		}
 	}
+	// The receipt of an earlier hold of the same certificate, which ended meanwhile.
+	release := h.about(protocol.KindRelease, "9000", protocol.Release{Serial: h.serialOf("9000"), Hold: h.lastChange(h.serialOf("9000"))})
+	message, _ := h.approval("local.key", "fingerprint", release)
+	h.send(group([][]byte{message}, release)).done(release, protocol.OutcomeReleased)
+	second, _ := ask(protocol.KindHold, "9000")
+	h.put("second.request", second)
+	h.put("instead", a.of(held).Receipt)
+	if o := h.try(t, "coldseal", "verify", "receipt", "--introduction", "introduction", "--digest", h.digest, "--request", "second.request", "instead"); o.code != 1 {
+		t.Errorf("the station accepts the receipt of an earlier hold: exit %d", o.code)
+	}
+
 	h.must(t, "coldseal", "verify", "crl", "--issuer", "stick/coldseal/"+media.Tag(h.id)+"/clear/issuing.pem", "stick/coldseal/"+media.Tag(h.id)+"/clear/issuing.crl")
 
 	// They carry it themselves, on any stick, sealed by a key that nobody knows.
