@@ -111,7 +111,7 @@ func (w *world) measure(ctx context.Context) (err error) {
 		}
 	}
 	err = report("process-bundle-"+w.kind, w.n, len(csrs), alone, limit, func() (usage, error) {
-		return execute(ctx, filepath.Join(w.bin, "coldseal-appliance"), append(run.flags(device), "process", "--media", stick)...)
+		return execute(ctx, filepath.Join(w.bin, "coldseal-appliance"), append([]string{"process", "--media", stick}, run.flags(device)...)...)
 	})
 	if err != nil {
 		return err
