@@ -56,11 +56,12 @@ var byWayOf = map[string]string{
 var notDecoders = map[string]string{
 	"appliance/softkey ReadPassphrase": "the operator's own line, taken as it is",
 	"protocol/media File.ReadAt":       "gives the bytes of a file as they are",
+	"appliance Engine.ExportedLog":     "spools a file as it is; ReadExported reads it",
 }
 
 // unexported are decoders that no package exports: those of commands, and of what people prepare.
 var unexported = []string{
-	"agent table.readHeader", "agent table.next", "agent parseCRL", "agent addAltNames",
+	"agent table.readHeader", "agent table.next", "agent parseCRL", "protocol/policy altNames",
 	"cmd/coldseal inspection.file", "cmd/coldseal replay.run",
 	"cmd/coldseal-lint answer", "cmd/coldseal-lint selection.check", "appliance/signer server.handle", "appliance/softkey unseal", "appliance/softkey openCounter", "appliance/wire readFrame",
 }

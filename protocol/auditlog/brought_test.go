@@ -2,8 +2,10 @@ package auditlog
 
 import (
 	"bytes"
+	"crypto/x509"
 	"errors"
 	"io"
+	"os"
 	"strings"
 	"testing"
 
@@ -138,6 +140,58 @@ func FuzzReadBrought(f *testing.F) {
 		}
 		if again := bring(t, r.Header, all...); !bytes.Equal(again, data) {
 			t.Fatalf("%x comes back as %x", data, again)
+		}
+	})
+}
+
+func FuzzReadExported(f *testing.F) {
+	good := answered(f, func(*protocol.Request, *protocol.Result) {})
+	var log bytes.Buffer
+	for _, part := range [][]byte{[]byte("note"), good.Leaf, good.Salted} {
+		if err := protocol.WriteString(&log, part); err != nil {
+			f.Fatal(err)
+		}
+	}
+	f.Add(log.Bytes())
+	f.Fuzz(func(t *testing.T, data []byte) {
+		r, err := ReadExported(bytes.NewReader(data))
+		if err != nil {
+			return
+		}
+		all, err := readAll(r, nil)
+		if err != nil {
+			return
+		}
+		var again bytes.Buffer
+		parts := [][]byte{r.Header.Checkpoint}
+		for _, one := range all {
+			parts = append(parts, one.Leaf, one.Salted)
+		}
+		for _, part := range parts {
+			if err := protocol.WriteString(&again, part); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if !bytes.Equal(again.Bytes(), data) {
+			t.Errorf("%x comes back as %x", data, again.Bytes())
+		}
+	})
+}
+
+// FuzzSignedBy takes data as a certificate that our root signed: it is the one there is, or none.
+func FuzzSignedBy(f *testing.F) {
+	root, err := os.ReadFile("../../appliance/issue/testdata/root-P-256.cer")
+	if err != nil {
+		f.Fatal(err)
+	}
+	c, err := x509.ParseCertificate(root)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(root)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if got, err := SignedBy(data, c.RawSubjectPublicKeyInfo); err == nil && !bytes.Equal(got.RawTBSCertificate, c.RawTBSCertificate) {
+			t.Errorf("%x is signed by the root", data)
 		}
 	})
 }

@@ -228,3 +228,15 @@ func TestExceptionsFirst(t *testing.T) {
 		t.Errorf("in full:\n%s", s)
 	}
 }
+
+// FuzzOpenLast takes data as a proof: what is opened is the certificate that was proved.
+func FuzzOpenLast(f *testing.F) {
+	proof, typed := proofOf(f, workstation("0001"), nil)
+	good := must[*Last](f)(OpenLast(proof, typed))
+	f.Add(proof)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if l, err := OpenLast(data, typed); err == nil && !l.Certificate.Equal(good.Certificate) {
+			t.Errorf("another certificate was proved: %x", l.Certificate.Raw)
+		}
+	})
+}
