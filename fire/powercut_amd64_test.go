@@ -151,7 +151,8 @@ func (o outage) play(t *testing.T, random *rand.Rand, wanted int, s shared, y *t
 	t.Logf("%s: %d operations, killed at %d places first; %d different of %d cuts", o.name, len(histories[0].done), len(histories)-1, d.made, d.tried)
 }
 
-// histories runs the command undisturbed, and killed at a call or two of each sort that makes something durable.
+// histories runs the command undisturbed, and killed at some calls of each sort that makes something durable: at the last
+// one, for behind it the command says that all is done, and at others.
 func (o outage) histories(t *testing.T, random *rand.Rand, s shared) []*history {
 	t.Helper()
 	kills := 1
@@ -160,7 +161,9 @@ func (o outage) histories(t *testing.T, random *rand.Rand, s shared) []*history 
 	}
 	all := []*history{o.record(t, 0)}
 	for _, calls := range all[0].syncs() {
-		for _, i := range random.Perm(len(calls))[:min(kills, len(calls))] {
+		last := len(calls) - 1
+		all = append(all, o.record(t, calls[last]))
+		for _, i := range random.Perm(last)[:min(kills, last)] {
 			all = append(all, o.record(t, calls[i]))
 		}
 	}
