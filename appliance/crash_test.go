@@ -107,7 +107,9 @@ func TestWorkerFailsInMidBatch(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := newDesk(t)
-			d.patience = 2 * time.Second
+			if fail.signal == syscall.SIGSTOP { // who is dead need not be waited for
+				d.patience = 5 * time.Second
+			}
 			d.restart()
 			raws, groups := d.many(1, fail.items)
 			bundle := d.seal(groups...)
