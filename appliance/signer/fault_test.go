@@ -52,6 +52,14 @@ func TestStoppedInMidBatch(t *testing.T) {
 	if err := syscall.Kill(c.Pid(), syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
+	for stopped := false; !stopped; time.Sleep(time.Millisecond) { // it stops when its threads get to it
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", c.Pid()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, state, _ := strings.Cut(string(stat), ") ")
+		stopped = strings.HasPrefix(state, "T")
+	}
 	began := time.Now()
 	_, err := c.SignBatch(key.ID(), CA, ECDSASHA256, digests(10))
 	if took := time.Since(began); took < 300*time.Millisecond || took > 5*time.Second {
