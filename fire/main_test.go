@@ -1,5 +1,6 @@
-// Package fire is the proof for the worst day: the real programs are killed, their system calls fail, older ledgers are
-// put back, media are torn, and then it is asked what was lost. It holds tests only.
+// Package fire is the proof for the worst day: the real programs are killed, their system calls fail, their disk is full,
+// older states are put back, ledgers edited, media torn, changed and taken away, and then it is asked what was lost. It
+// holds tests only.
 //
 // A world is an appliance, an agent and a stick, made once by public commands and copied for each misfortune. What must
 // hold afterwards is in check_test.go and is the same whatever happened: the command given again finishes; the log
