@@ -110,7 +110,7 @@ func check(t *testing.T, p, imported string) {
 }
 
 // cores have no clock, disk, network or process of their own; what they need is passed in.
-var cores = []string{"protocol", "protocol/cose", "protocol/policy", "protocol/auditlog", "protocol/csr", "protocol/x690", "protocol/pathcheck", "protocol/show", "protocol/keyfile", "appliance/issue"}
+var cores = []string{"protocol", "protocol/cose", "protocol/policy", "protocol/auditlog", "protocol/csr", "protocol/x690", "protocol/pathcheck", "protocol/show", "protocol/keyfile", "protocol/shamir", "appliance/issue"}
 
 func pure(t *testing.T, p, imported string) {
 	t.Helper()

@@ -70,10 +70,15 @@ func (s Shares) Check() error {
 	return nil
 }
 
+// KeyFile is a file in which keys are wrapped.
+type KeyFile struct {
+	Name string // in the backup: below KeysDir or TokenDir
+	Path string // where it is
+}
+
 // Backup writes a backup of the appliance as it is to a medium, unchecked, and returns the shares that open it, which
-// nobody has but the caller. The files are opened by their name in the state directory. What an interrupted backup left on
-// the medium is removed first.
-func (e *Engine) Backup(m *media.Medium, shares Shares, files []string) (Backup, []shamir.Share, error) {
+// nobody has but the caller. What an interrupted backup left on the medium is removed first.
+func (e *Engine) Backup(m *media.Medium, shares Shares, files []KeyFile) (Backup, []shamir.Share, error) {
 	if err := e.ready(); err != nil {
 		return Backup{}, nil, err
 	}
@@ -121,7 +126,7 @@ func (b *Backup) write(m *media.Medium, file string) error {
 }
 
 // writeParts writes the encrypted archive in parts, as it is made.
-func (e *Engine) writeParts(m *media.Medium, b *Backup, receiver *ecdh.PublicKey, files []string) error {
+func (e *Engine) writeParts(m *media.Medium, b *Backup, receiver *ecdh.PublicKey, files []KeyFile) error {
 	source, sink := io.Pipe()
 	made := make(chan error, 1)
 	inner, parts := *b, 0
@@ -169,7 +174,7 @@ func (e *Engine) writeParts(m *media.Medium, b *Backup, receiver *ecdh.PublicKey
 }
 
 // archive encrypts the header, the ledger and the files to the receiver. What the header says of them is found out here.
-func (e *Engine) archive(w io.Writer, b *Backup, receiver *ecdh.PublicKey, files []string) error {
+func (e *Engine) archive(w io.Writer, b *Backup, receiver *ecdh.PublicKey, files []KeyFile) error {
 	sealed, err := media.Encrypt(w, receiver)
 	if err != nil {
 		return err
@@ -185,7 +190,7 @@ func (e *Engine) archive(w io.Writer, b *Backup, receiver *ecdh.PublicKey, files
 			return err
 		}
 		b.Size, b.Root, b.Ledger = meta.Size, protocol.Digest(edge.Root()), uint64(tx.SnapshotSize())
-		opened, err := e.openFiles(b, files)
+		opened, err := openFiles(b, files)
 		if err != nil {
 			return err
 		}
@@ -233,29 +238,24 @@ func entry(t *tar.Writer, name string, size int64, fill func(io.Writer) error) e
 	return nil
 }
 
-// openFiles opens the files of the state directory that go along, and notes their sizes.
-func (e *Engine) openFiles(b *Backup, names []string) (opened []*os.File, err error) {
-	root, err := os.OpenRoot(e.Dir)
-	if err != nil {
-		return nil, err
-	}
-	defer root.Close()
-	for _, name := range names {
-		f, err := root.Open(name)
+// openFiles opens the files that go along, and notes their sizes.
+func openFiles(b *Backup, files []KeyFile) (opened []*os.File, err error) {
+	for _, file := range files {
+		f, err := os.Open(file.Path)
 		if err != nil {
 			closeAll(opened)
 			return nil, err
 		}
 		opened = append(opened, f)
 		info, err := f.Stat()
-		if err == nil && (!info.Mode().IsRegular() || info.Size() > maxBackupFile || len(opened) > maxBackupFiles || !validFile(name)) {
-			err = fmt.Errorf("%s cannot go into a backup: not a plain file, too large, or too many", name)
+		if err == nil && (!info.Mode().IsRegular() || info.Size() > maxBackupFile || len(opened) > maxBackupFiles || !validFile(file.Name)) {
+			err = fmt.Errorf("%s cannot go into a backup as %s: not a plain file, too large, or too many", file.Path, file.Name)
 		}
 		if err != nil {
 			closeAll(opened)
 			return nil, err
 		}
-		b.Files = append(b.Files, BackupFile{Name: name, Size: uint64(info.Size())})
+		b.Files = append(b.Files, BackupFile{Name: file.Name, Size: uint64(info.Size())})
 	}
 	return opened, nil
 }

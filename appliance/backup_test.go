@@ -48,7 +48,7 @@ func TestShares(t *testing.T) {
 		}
 	}
 	for _, bad := range []appliance.Shares{{1, 3}, {2, 2}, {3, 3}, {2, 17}, {0, 0}, {4, 3}} {
-		if _, _, err := d.engine.Backup(medium(t, t.TempDir()), bad, keyFiles); err == nil {
+		if _, _, err := d.engine.Backup(medium(t, t.TempDir()), bad, d.keyFiles()); err == nil {
 			t.Errorf("a backup that %d of %d open: the loss of one would lose it", bad.Needed, bad.All)
 		}
 	}
@@ -131,7 +131,7 @@ func TestHalfABackup(t *testing.T) {
 	if all, err := appliance.Backups(medium(t, s.dir), s.backup.Appliance); err != nil || len(all) != 0 {
 		t.Fatalf("%v, %v", all, err)
 	}
-	again, _, err := d.engine.Backup(medium(t, s.dir), appliance.Shares{Needed: 2, All: 3}, keyFiles)
+	again, _, err := d.engine.Backup(medium(t, s.dir), appliance.Shares{Needed: 2, All: 3}, d.keyFiles())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -282,5 +282,33 @@ func copyAll(t testing.TB, from, to string) {
 	t.Helper()
 	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestTokenFiles takes a token along that keeps its keys in files, and nothing from elsewhere.
+func TestTokenFiles(t *testing.T) {
+	d := newDesk(t)
+	object := filepath.Join(t.TempDir(), "object")
+	overwrite(t, object, []byte("wrapped"))
+	s := saved{dir: t.TempDir()}
+	beside := func(name string) []appliance.KeyFile {
+		return append(d.keyFiles(), appliance.KeyFile{Name: name, Path: object})
+	}
+	for _, bad := range []string{"ledger.db", "keys", "../keys/x", "keys/../x", "/etc/x", "token/a b", "other/x", "token//x", "token/" + strings.Repeat("x", 200)} {
+		if _, _, err := d.engine.Backup(medium(t, s.dir), appliance.Shares{Needed: 2, All: 3}, beside(bad)); err == nil {
+			t.Errorf("%q went into a backup", bad)
+		}
+	}
+	b, shares, err := d.engine.Backup(medium(t, s.dir), appliance.Shares{Needed: 2, All: 3}, beside("token/0d6c9a5b-1/1.object"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := must[media.Key](t)(b.Key([]appliance.NamedShare{named(shares[0]), named(shares[1])}))
+	dir := filepath.Join(t.TempDir(), "state")
+	if err := appliance.Unpack(context.Background(), medium(t, s.dir), &b, key, dir); err != nil {
+		t.Fatal(err)
+	}
+	if data := must[[]byte](t)(os.ReadFile(filepath.Join(dir, "token/0d6c9a5b-1/1.object"))); string(data) != "wrapped" {
+		t.Errorf("%q", data)
 	}
 }

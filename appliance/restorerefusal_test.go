@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -147,7 +148,7 @@ func TestForkedLog(t *testing.T) {
 	no.send()
 	o.send()
 	third := d.unpacked(s)
-	if _, err := third.bring(map[string][]byte{"desk": o.file(3, withItems), "other": no.file(3, withItems)}); !errors.Is(err, appliance.ErrForked) {
+	if _, err := third.bring(map[string][]byte{"desk": o.file(3, withItems), "other": no.file(3, withItems)}); !errors.Is(err, appliance.ErrForked) || !strings.Contains(err.Error(), "is not that of coldseal/") {
 		t.Errorf("both at once: %v", err)
 	}
 	if _, err := third.bring(map[string][]byte{"desk": o.file(3, withItems)}); err != nil {
@@ -161,7 +162,7 @@ func TestForkedLog(t *testing.T) {
 	}
 	late := d.backup()
 	fourth := d.unpacked(late)
-	if _, err := fourth.bring(map[string][]byte{"other": no.file(3, withItems)}); !errors.Is(err, appliance.ErrForked) {
+	if _, err := fourth.bring(map[string][]byte{"other": no.file(3, withItems)}); !errors.Is(err, appliance.ErrForked) || !strings.Contains(err.Error(), "are not the backup's") {
 		t.Errorf("forked before the end of the backup: %v", err)
 	}
 }

@@ -18,7 +18,12 @@ import (
 )
 
 // keyFiles are what a softkey signer keeps.
-var keyFiles = []string{"keys/keystore", "keys/counter"}
+func (w *world) keyFiles() (files []appliance.KeyFile) {
+	for _, name := range []string{"keys/keystore", "keys/counter"} {
+		files = append(files, appliance.KeyFile{Name: name, Path: filepath.Join(w.dir, name)})
+	}
+	return files
+}
 
 // saved is a backup with what opens it.
 type saved struct {
@@ -42,7 +47,7 @@ func medium(t testing.TB, dir string) *media.Medium {
 func (w *world) backup() saved {
 	w.t.Helper()
 	s := saved{dir: w.t.TempDir()}
-	b, shares, err := w.engine.Backup(medium(w.t, s.dir), appliance.Shares{Needed: 2, All: 3}, keyFiles)
+	b, shares, err := w.engine.Backup(medium(w.t, s.dir), appliance.Shares{Needed: 2, All: 3}, w.keyFiles())
 	if err != nil {
 		w.t.Fatal(err)
 	}

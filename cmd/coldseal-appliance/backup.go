@@ -33,7 +33,7 @@ func backupCommand() *cobra.Command {
 }
 
 func backupCreateCommand() *cobra.Command {
-	var medium, out string
+	var medium, out, token string
 	var shares appliance.Shares
 	var screen, withoutKeys, yes, asJSON bool
 	c := &cobra.Command{
@@ -52,6 +52,7 @@ func backupCreateCommand() *cobra.Command {
 	f.StringVar(&out, "out", "", "`directory` to write the shares to; made if it is not there")
 	f.BoolVar(&screen, "show", false, "show the shares, one after the other")
 	f.BoolVar(&withoutKeys, "without-keys", false, "leave the key store out: its keys are kept in another way, or must not be copied")
+	f.StringVar(&token, "token", "", "`directory` of a PKCS#11 token that keeps its keys in files, wrapped, such as SoftHSM's")
 	f.BoolVar(&yes, "yes", false, "do not wait for the holders of shares; for rehearsals")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	cli.Require(c, "media")
@@ -61,7 +62,7 @@ func backupCreateCommand() *cobra.Command {
 			return cli.Usage("%w", err)
 		}
 		return d.engine(cmd.Context(), func(e *appliance.Engine, _ appliance.Config) error {
-			files, err := keyFiles(d.state, withoutKeys)
+			files, err := keyFiles(d.state, token, withoutKeys)
 			if err != nil {
 				return err
 			}
@@ -91,28 +92,29 @@ func backupCreateCommand() *cobra.Command {
 	return c
 }
 
-// keyFiles lists what is to go along of the folders that keep keys in files.
-func keyFiles(state string, without bool) (names []string, err error) {
-	for _, dir := range []string{appliance.KeysDir, appliance.TokenDir} {
-		if without {
-			break
+// keyFiles lists the files that keep keys: those of the key store, and of a token that is named.
+func keyFiles(state, token string, withoutStore bool) (files []appliance.KeyFile, err error) {
+	folders := map[string]string{appliance.KeysDir: filepath.Join(state, appliance.KeysDir), appliance.TokenDir: token}
+	if withoutStore {
+		folders[appliance.KeysDir] = ""
+	}
+	for _, name := range []string{appliance.KeysDir, appliance.TokenDir} {
+		if folders[name] == "" {
+			continue
 		}
-		err := filepath.WalkDir(filepath.Join(state, dir), func(path string, d fs.DirEntry, err error) error {
-			if errors.Is(err, fs.ErrNotExist) {
-				return nil
-			}
+		err := filepath.WalkDir(folders[name], func(path string, d fs.DirEntry, err error) error {
 			if err != nil || d.IsDir() || strings.HasSuffix(path, ".new") { // left by a write that was interrupted
 				return err
 			}
-			name, err := filepath.Rel(state, path)
-			names = append(names, filepath.ToSlash(name))
+			below, err := filepath.Rel(folders[name], path)
+			files = append(files, appliance.KeyFile{Name: name + "/" + filepath.ToSlash(below), Path: path})
 			return err
 		})
 		if err != nil {
-			return nil, fmt.Errorf("list key store: %w", err)
+			return nil, fmt.Errorf("list keys in %s: %w", folders[name], err)
 		}
 	}
-	return names, nil
+	return files, nil
 }
 
 func printBackup(cmd *cobra.Command, b appliance.Backup, names []string, asJSON bool) error {
