@@ -60,7 +60,8 @@ var onlyIn = []struct {
 	{"coldseal/appliance/softkey", []string{"cmd/coldseal-signer"}, "keys are in the signer process and nowhere else"},
 	{"coldseal/appliance/hsm", []string{"cmd/coldseal-signer", "bench"}, "keys are in the signer process; bench uses its tokens of software"},
 	{"coldseal/appliance/tpm", []string{"cmd/coldseal-signer", "bench"}, "keys are in the signer process; bench uses its TPMs of software"},
-	{"github.com/miekg/pkcs11", []string{"appliance/hsm"}, "one way to a token"},
+	{"github.com/miekg/pkcs11", []string{"appliance/hsm", "agent/station"}, "one way to a token on each side"},
+	{"github.com/go-piv/piv-go/v2", []string{"appliance/piv", "agent/station"}, "one way to a card on each side"},
 	{"github.com/google/go-tpm", []string{"appliance/tpm"}, "one way to a TPM"},
 	{"filippo.io/age", []string{"protocol/media", "protocol/keyfile"}, "encryption for the gap, and of key files"},
 }
