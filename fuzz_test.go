@@ -17,8 +17,9 @@ import (
 
 // Every decoder of bytes that come from outside has a fuzz target, so that make fuzz runs it. What a decoder is, the code
 // itself says: an exported function or method that takes bytes or a reader and may refuse them, or decodes what a request
-// holds. A target calls it by name, itself or by way of functions of its tests. What this can't see is in the tables below.
-// That a target calls a decoder with what was drawn, is for the reader of the target to see.
+// holds. A target calls it by name, in what it does with what was drawn or by way of functions of its tests. What this
+// can't see is in the tables below.
+// That a decoder gets just what was drawn, is for the reader of the target to see.
 
 // inside are folders below which functions take nothing from outside.
 var inside = map[string]string{
@@ -54,6 +55,9 @@ var byWayOf = map[string]string{
 
 // notDecoders take bytes and may fail, and decode nothing that comes from outside.
 var notDecoders = map[string]string{
+	"appliance/issue NewCA":            "a CA's certificate that the ledger has",
+	"appliance/issue NewSelf":          "a key that the signer made",
+	"protocol/shamir Split":            "draws",
 	"appliance/softkey ReadPassphrase": "the operator's own line, taken as it is",
 	"protocol/media File.ReadAt":       "gives the bytes of a file as they are",
 	"appliance Engine.ExportedLog":     "spools a file as it is; ReadExported reads it",
@@ -179,32 +183,40 @@ func fuzzed(t *testing.T) (used, targets map[string]bool) {
 	used, targets = map[string]bool{}, map[string]bool{}
 	for dir, helpers := range byDir {
 		seen := map[string]bool{}
-		var visit func(decl *ast.FuncDecl)
-		visit = func(decl *ast.FuncDecl) {
-			if decl == nil || decl.Body == nil || seen[decl.Name.Name] {
-				return
+		var visit func(body ast.Node)
+		follow := func(name string) {
+			if decl := helpers[name]; decl != nil && decl.Body != nil && !seen[name] {
+				seen[name] = true
+				visit(decl.Body)
 			}
-			seen[decl.Name.Name] = true
-			ast.Inspect(decl.Body, func(n ast.Node) bool {
+		}
+		visit = func(body ast.Node) {
+			ast.Inspect(body, func(n ast.Node) bool {
 				switch n := n.(type) {
 				case *ast.SelectorExpr:
 					if x, is := n.X.(*ast.Ident); is {
 						used[x.Name+"."+n.Sel.Name] = true
 					}
 					used["."+n.Sel.Name] = true
-					visit(helpers[n.Sel.Name])
+					follow(n.Sel.Name)
 				case *ast.Ident:
 					used[dir+" "+n.Name] = true
-					visit(helpers[n.Name])
+					follow(n.Name)
 				}
 				return true
 			})
 		}
 		for name, decl := range helpers {
-			if strings.HasPrefix(name, "Fuzz") {
-				targets[name] = true
-				visit(decl)
+			if !strings.HasPrefix(name, "Fuzz") {
+				continue
 			}
+			targets[name] = true
+			ast.Inspect(decl.Body, func(n ast.Node) bool { // what is drawn goes to the function that Fuzz is given
+				if call, is := n.(*ast.CallExpr); is && strings.HasSuffix(typeText(call.Fun), ".Fuzz") {
+					visit(call)
+				}
+				return true
+			})
 		}
 	}
 	return used, targets

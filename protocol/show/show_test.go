@@ -500,6 +500,10 @@ func FuzzShow(f *testing.F) {
 		try(Result(data))
 		try(Checkpoint(data))
 		try(Proof(data))
+		try(BundleHeader(data, nil))
+		if _, err := OpenLast(data, typed); err != nil {
+			Lines(err.Error())
+		}
 		try(Certificate(data))
 		try(CRL(data, true))
 		try(PublicKey(data))
