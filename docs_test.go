@@ -33,7 +33,7 @@ func TestDocs(t *testing.T) {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
 	trees := map[string]*command{}
-	for _, name := range []string{"coldseal", "coldseal-agent", "coldseal-appliance"} {
+	for _, name := range []string{"coldseal", "coldseal-agent", "coldseal-appliance", "coldseal-station"} {
 		trees[name] = readHelp(t, bin, name)
 	}
 	t.Run("help", func(t *testing.T) { checkHelp(t, bin, trees) })
@@ -148,7 +148,7 @@ func usageError(t *testing.T, bin string, words ...string) {
 var (
 	fence     = regexp.MustCompile("(?ms)^```([^\n]*)\n(.*?)^```$")
 	span      = regexp.MustCompile("`([^`\n]+)`")
-	mention   = regexp.MustCompile(`(?:^|[\s(])(coldseal(?:-agent|-appliance)?)((?: +[^\s|;&)]+)*)`)
+	mention   = regexp.MustCompile(`(?:^|[\s(])(coldseal(?:-agent|-appliance|-station)?)((?: +[^\s|;&)]+)*)`)
 	flagInDoc = regexp.MustCompile(`^--([a-z][a-z-]*)`)
 	plainWord = regexp.MustCompile(`^[a-z][a-z-]*$`)
 )

@@ -63,6 +63,7 @@ var onlyIn = []struct {
 	{"github.com/miekg/pkcs11", []string{"appliance/hsm", "agent/station"}, "one way to a token on each side"},
 	{"github.com/go-piv/piv-go/v2", []string{"appliance/piv", "agent/station"}, "one way to a card on each side"},
 	{"github.com/google/go-tpm", []string{"appliance/tpm"}, "one way to a TPM"},
+	{"github.com/go-piv/piv-go", []string{"appliance/piv", "agent/station"}, "what names a card is that side's door"},
 	{"filippo.io/age", []string{"protocol/media", "protocol/keyfile"}, "encryption for the gap, and of key files"},
 }
 

@@ -26,6 +26,7 @@ type verb func(ts *testscript.TestScript, args []string) error
 func verbs() map[string]verb {
 	return map[string]verb{
 		"coldseal": func(ts *testscript.TestScript, args []string) error { return ts.Exec("coldseal", args...) },
+		"station":  func(ts *testscript.TestScript, args []string) error { return ts.Exec("coldseal-station", args...) },
 		"appliance": func(ts *testscript.TestScript, args []string) error {
 			args = append(args, strings.Fields(ts.Getenv("DEVICES"))...) // where there are any (script_device_test.go)
 			return ts.Exec("coldseal-appliance", append(args, missing(args, "--state", "appliance", "--secret-file", "secret")...)...)
@@ -128,7 +129,7 @@ func steps(ts *testscript.TestScript, lines ...[]string) error {
 // commands are the verbs and what only looks.
 func commands() map[string]func(*testscript.TestScript, bool, []string) {
 	all := map[string]func(*testscript.TestScript, bool, []string){
-		"exits": exits, "let": let, "json": jsonHas, "flip": flip, "await": await, "strike": strike, "same": same, "umount": umount, "record": record, "undo": undo, "pestered": pestered,
+		"exits": exits, "let": let, "json": jsonHas, "flip": flip, "await": await, "strike": strike, "same": same, "umount": umount, "record": record, "undo": undo, "pestered": pestered, "card": card,
 	}
 	for name, do := range verbs() {
 		all[name] = func(ts *testscript.TestScript, neg bool, args []string) {

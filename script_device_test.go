@@ -2,6 +2,7 @@ package coldseal
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"os"
 	"path/filepath"
@@ -27,6 +28,7 @@ func TestDevices(t *testing.T) {
 		{"NSS", []string{"journey"}, boxNSS},
 		{"TPM", []string{"journey", "tpm"}, boxTPM},
 		{"SoftHSM and TPM", []string{"journey", "both"}, boxBoth},
+		{"PIV", []string{"journey", "piv"}, boxPIV},
 	} {
 		t.Run(device.name, func(t *testing.T) {
 			t.Parallel()
@@ -43,6 +45,7 @@ func TestDevices(t *testing.T) {
 type box struct {
 	locator, log string
 	more         string // other devices
+	pin          string // where it is not that of all tokens
 	commands     map[string]func(*testscript.TestScript, bool, []string)
 }
 
@@ -68,7 +71,7 @@ func play(t *testing.T, programs string, b box, script, begun string) string {
 			env.Setenv("DIGEST", typed)
 			env.Setenv("STICK", "stick/coldseal/"+typed[:8])
 		}
-		if err := os.WriteFile(filepath.Join(env.WorkDir, "pin"), []byte(softtoken.PIN+"\n"), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(env.WorkDir, "pin"), []byte(cmp.Or(b.pin, softtoken.PIN)+"\n"), 0o600); err != nil {
 			return err
 		}
 		env.Setenv("PATH", programs+string(os.PathListSeparator)+env.Getenv("PATH"))
@@ -157,11 +160,14 @@ func boxTPM(t *testing.T) box {
 					ts.Check(machine.MaxTries(32))
 				}
 			},
-			"log": func(ts *testscript.TestScript, _ bool, args []string) {
-				if data := []byte(ts.ReadFile(args[1])); !bytes.Contains(data, []byte(args[0])) {
-					ts.Fatalf("%s does not hold %s", args[1], args[0])
-				}
-			},
+			"log": logHas,
 		},
+	}
+}
+
+// logHas TEXT FILE: an exported log holds the text.
+func logHas(ts *testscript.TestScript, _ bool, args []string) {
+	if data := []byte(ts.ReadFile(args[1])); !bytes.Contains(data, []byte(args[0])) {
+		ts.Fatalf("%s does not hold %s", args[1], args[0])
 	}
 }

@@ -53,25 +53,31 @@ func TestScript(t *testing.T) {
 		env.Setenv("DIGEST", typed)
 		env.Setenv("FOLDER", "coldseal/"+typed[:8])
 		env.Setenv("STICK", "stick/coldseal/"+typed[:8])
+		env.Values[cardsKey{}] = new(*cards)
 		return copyTree(begun, env.WorkDir)
 	}
 	testscript.Run(t, params)
 }
 
-// build builds all programs as the Makefile does: static, but for the signer, which loads libraries of devices.
+// build builds all programs as the Makefile does: static, but for those that load libraries of devices.
 func build(t *testing.T) (bin string) {
 	t.Helper()
 	bin = filepath.Join(t.TempDir(), "bin")
-	for cgo, what := range map[string]string{"CGO_ENABLED=0": "./cmd/...", "CGO_ENABLED=1": "./cmd/coldseal-signer"} {
-		build := exec.Command("go", "build", "-o", bin+"/"+cgo+"/", what)
-		build.Env = append(os.Environ(), cgo)
+	devices := []string{"coldseal-signer", "coldseal-station"}
+	for _, programs := range []struct {
+		cgo  string
+		what []string
+	}{{"CGO_ENABLED=0", []string{"./cmd/..."}}, {"CGO_ENABLED=1", []string{"./cmd/" + devices[0], "./cmd/" + devices[1]}}} {
+		build := exec.Command("go", append([]string{"build", "-o", bin + "/" + programs.cgo + "/"}, programs.what...)...)
+		build.Env = append(os.Environ(), programs.cgo)
 		if out, err := build.CombinedOutput(); err != nil {
 			t.Fatalf("go build: %v\n%s", err, out)
 		}
 	}
-	signer := "/coldseal-signer"
-	if err := os.Rename(bin+"/CGO_ENABLED=1"+signer, bin+"/CGO_ENABLED=0"+signer); err != nil {
-		t.Fatal(err)
+	for _, name := range devices {
+		if err := os.Rename(bin+"/CGO_ENABLED=1/"+name, bin+"/CGO_ENABLED=0/"+name); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return bin + "/CGO_ENABLED=0"
 }

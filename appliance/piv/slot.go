@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/go-piv/piv-go/v2/piv"
 
@@ -87,8 +88,8 @@ func (c *content) info() (signer.KeyInfo, string) {
 		return signer.KeyInfo{}, strings.TrimSpace(c.unreadable)
 	case c.key == nil:
 		return signer.KeyInfo{}, "a certificate without a key"
-	case c.ours && c.label.reserved:
-		return signer.KeyInfo{}, "not finished, or destroyed: the next key may take this slot"
+	case c.free():
+		return signer.KeyInfo{}, "not finished, or destroyed"
 	case !c.ours:
 		return signer.KeyInfo{}, "not made by us"
 	case !c.label.of(c.key.PublicKey):
@@ -109,36 +110,38 @@ func (c *content) info() (signer.KeyInfo, string) {
 	return k, ""
 }
 
-// classCertificate is one without a key. classReservation is a slot for a key that was not finished, or was destroyed.
-const (
-	classCertificate = "certificate"
-	classReservation = "reservation"
-)
+// classCertificate is a certificate without a key.
+const classCertificate = "certificate"
 
-// object is the slot in the inventory; nothing is not listed.
+// object is the slot in the inventory. One that is free is not listed, whatever is left in it.
 func (c *content) object(twice map[string]int) (signer.Object, bool) {
+	if c.free() {
+		return signer.Object{}, false
+	}
 	o := signer.Object{Class: signer.ClassPrivateKey, Handle: "slot " + c.slot.String(), Ours: c.ours}
-	switch {
-	case c.key == nil && c.certificate == nil && c.unreadable == "":
-		return o, false
-	case c.ours && c.label.reserved:
-		o.Class = classReservation
-	case c.key == nil && c.unreadable == "":
+	if c.key == nil && c.unreadable == "" {
 		o.Class = classCertificate
 	}
 	if c.certificate != nil {
-		o.Label = c.certificate.Subject.CommonName
+		o.Label = readable(c.certificate.Subject.CommonName)
 	}
 	if c.key != nil {
 		o.Key = keyID(c.key.PublicKey)
 	}
-	if o.Class != classReservation {
-		_, o.Note = c.info()
-	}
-	if o.Note == "" && twice[o.Label] > 1 {
+	if _, o.Note = c.info(); o.Note == "" && twice[o.Label] > 1 {
 		o.Note = fmt.Sprintf("%d keys have this label", twice[o.Label])
 	}
 	return o, true
+}
+
+// readable is what an inventory takes of a name that anybody may have put there.
+func readable(name string) string {
+	name = strings.ToValidUTF8(name, "?")
+	for len(name) > 255 {
+		_, size := utf8.DecodeLastRuneInString(name)
+		name = name[:len(name)-size]
+	}
+	return name
 }
 
 // keyID is the SHA-256 of the SPKI; zero where there is none of it.
