@@ -24,10 +24,10 @@ func TestDevices(t *testing.T) {
 		scripts []string
 		make    func(t *testing.T) box
 	}{
-		{"SoftHSM", []string{"journey", "softhsm"}, boxSoftHSM},
+		{"SoftHSM", []string{"journey", "softhsm", "restore"}, boxSoftHSM},
 		{"NSS", []string{"journey"}, boxNSS},
 		{"TPM", []string{"journey", "tpm"}, boxTPM},
-		{"SoftHSM and TPM", []string{"journey", "both"}, boxBoth},
+		{"SoftHSM and TPM", []string{"journey", "both", "restore", "restored"}, boxBoth},
 		{"PIV", []string{"journey", "piv"}, boxPIV},
 	} {
 		t.Run(device.name, func(t *testing.T) {

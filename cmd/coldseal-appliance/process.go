@@ -209,7 +209,7 @@ func watch(ctx context.Context, cmd *cobra.Command, e *appliance.Engine, dir str
 			}
 		}
 		switch {
-		case errors.Is(err, appliance.ErrFault):
+		case errors.Is(err, appliance.ErrFault), errors.Is(err, appliance.ErrRestoring):
 			return err
 		case err != nil:
 			clear(seen) // the medium is away; whatever comes next is new
