@@ -11,7 +11,7 @@ BUILT    := $(shell git log -1 --format=%ct 2>/dev/null || echo 1763683200)
 LDFLAGS  := -s -w -X main.built=$(BUILT)
 FUZZTIME ?= 60s
 DEBS     := gcc libc6-dev openssl gnutls-bin libnss3-tools strace iproute2 python3-cbor2 python3-cryptography softhsm2 opensc swtpm \
-            pcscd libpcsclite-dev vsmartcard-vpcd yubico-piv-tool
+            pcscd libpcsclite-dev vsmartcard-vpcd yubico-piv-tool ykcs11
 
 .PHONY: build run test soak sabotage deps check fuzz bench man clean
 

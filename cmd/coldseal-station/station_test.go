@@ -227,6 +227,8 @@ func TestPIN(t *testing.T) {
 	if before == tell(t, "count 0") {
 		t.Error("the card was not asked")
 	}
+	// Nobody is asked for a PIN that is locked: there is no terminal here, and no file.
+	d.fails(strings.TrimSuffix(approve, "--pin-file "), 6, "is locked")
 	with(t, 0, func(card *piv.YubiKey) error { return card.Unblock(piv.DefaultPUK, "123456") })
 	d.ok(strings.Replace(approve, "@x", "@z", 1) + "@pin")
 }
@@ -310,6 +312,8 @@ func TestModule(t *testing.T) {
 	with(t, 0, func(card *piv.YubiKey) error {
 		return card.SetCertificate(piv.DefaultManagementKey, piv.SlotSignature, d.certificate(public, d.ca, time.Now(), time.Now().Add(time.Hour)))
 	})
+	d.ok(strings.Replace(approve, "@x", "@ykcs11", 1) + "--module /usr/lib/x86_64-linux-gnu/libykcs11.so")
+	d.approval("ykcs11", public)
 	tell(t, "insert 0 plain plain")
 	d.fails(approve, 6, "has not the extensions of a YubiKey")
 	d.fails(approve+"--module /nonexistent.so", 6, "does not load")

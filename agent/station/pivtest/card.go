@@ -178,6 +178,9 @@ func (c *card) carryOut(cmd command) ([]byte, status) {
 	if !c.selected {
 		return nil, noInstruction
 	}
+	if cmd.ins != insAuthenticate {
+		c.fresh = false // "PIN always" means immediately before (SP 800-73-4 part 1, section 3.1)
+	}
 	switch cmd.ins {
 	case insVerify:
 		return nil, c.verify(cmd)
