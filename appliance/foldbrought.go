@@ -50,7 +50,7 @@ func (f *fold) brought(index uint64, leaf auditlog.Leaf, body []byte) (taken boo
 			err = f.burned(index, leaf)
 		}
 	case auditlog.Order:
-		if !takesEffect(body) {
+		if body == nil {
 			f.lost++
 			break
 		}
@@ -80,22 +80,6 @@ func (f *fold) knows(leaf auditlog.Leaf) bool {
 	return known
 }
 
-// takesEffect tells whether an order that was brought is carried out again: one whose body is known, and that changes
-// nothing beside the state. Officers order the others anew.
-func takesEffect(body []byte) bool {
-	var o auditlog.OrderBody
-	if body == nil || cose.Unmarshal(body, &o) != nil {
-		return false
-	}
-	req, refusal := protocol.ParseRequest(o.Request)
-	switch {
-	case refusal != nil:
-		return false
-	case req.Kind == protocol.KindCrossCertify, req.Kind == protocol.KindRevokeCA:
-		return false
-	}
-	return true
-}
 
 // comesTo is what a brought leaf of a certificate comes to, before anything later.
 type comesTo struct {
@@ -303,6 +287,9 @@ func (f *fold) changedTo(index uint64, leaf auditlog.Leaf, id protocol.Digest, n
 	if content, refusal := req.Revocation(); refusal == nil {
 		entry.Reason, entry.Since = content.Reason, content.Since
 	}
+	if content, refusal := req.CARevocation(); refusal == nil {
+		entry.Reason, entry.Since = content.Reason, content.Since
+	}
 	return entry, nil
 }
 
@@ -322,7 +309,7 @@ func (f *fold) broughtUnlogged(index uint64, leaf auditlog.Leaf) store.Certifica
 }
 
 func (f *fold) broughtChange(index uint64, leaf auditlog.Leaf, body []byte) error {
-	if body != nil {
+	if body != nil && f.lastKind != auditlog.Order {
 		if _, err := f.result(index, body); err != nil {
 			return err
 		}

@@ -3,7 +3,6 @@ package appliance
 import (
 	"context"
 	"crypto/ecdh"
-	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -206,11 +205,10 @@ func (e *Engine) Clear(m *media.Medium) error {
 		}
 	}
 	for _, cross := range e.state.Crosses {
-		c, err := x509.ParseCertificate(cross.Certificate)
-		if err != nil {
-			return fmt.Errorf("cross-certificate: %w", err)
+		if cross.Certificate == nil {
+			continue // nobody knows any more what it says
 		}
-		if err := e.clear(m, fmt.Sprintf("cross-%x.pem", c.SerialNumber), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cross.Certificate})); err != nil {
+		if err := e.clear(m, fmt.Sprintf("cross-%x.pem", cross.Serial), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cross.Certificate})); err != nil {
 			return err
 		}
 	}

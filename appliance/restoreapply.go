@@ -182,17 +182,17 @@ func (e *Engine) applyLeaf(tx *store.Tx, appender *auditlog.Appender, index uint
 	if err := f.leaf(index, b.Leaf, salted); err != nil {
 		return err
 	}
-	if leaf.Kind == auditlog.Order && takesEffect(body) {
+	if leaf.Kind == auditlog.Order && body != nil {
 		return writeState(tx, f.state, index)
 	}
 	return nil
 }
 
-// canTakeEffect tells whether an order that was brought can be carried out again here: its body is known, it changes the
-// state alone, what it stands on was not lost, and a key that it made is in the signer.
+// canTakeEffect tells whether an order that was brought takes effect here: its body is known, what it stands on was not
+// lost, and a key that it made is in the signer.
 func (e *Engine) canTakeEffect(leaf auditlog.Leaf, body []byte) bool {
 	var o auditlog.OrderBody
-	if !takesEffect(body) || cose.Unmarshal(body, &o) != nil {
+	if body == nil || cose.Unmarshal(body, &o) != nil {
 		return false
 	}
 	req, refusal := e.folded.state.Authorize(o.Request, o.Approvals, o.Challenge, leaf.Time)
@@ -223,7 +223,7 @@ func (f *fold) write(index uint64, leaf auditlog.Leaf, body []byte) error {
 		}
 		return markChanged(f.tx, issuer, index)
 	case auditlog.Order:
-		if !takesEffect(body) {
+		if body == nil {
 			return nil
 		}
 		var o auditlog.OrderBody
@@ -297,7 +297,7 @@ func (f *fold) writeChange(index uint64, leaf auditlog.Leaf, body []byte) error 
 	if err != nil {
 		return err
 	}
-	if !id.IsZero() {
+	if !id.IsZero() && f.lastKind != auditlog.Order { // the order's own leaf is where that is done
 		if err := f.tx.PutDone(id, index); err != nil {
 			return err
 		}

@@ -103,7 +103,7 @@ func (e *Engine) orderRestore(request []byte, approvals [][]byte) (protocol.Resu
 		return result, err
 	}
 	if err == nil {
-		r := &run{Engine: e}
+		r := &run{Engine: e, forced: e.caOrder()} // also of roots: what was revoked since the backup is on none that is here
 		r.now, r.shut = e.time()
 		err = r.finish(nil)
 	}

@@ -38,8 +38,8 @@ type CAStatus struct {
 
 // CrossStatus is one certificate over another CA.
 type CrossStatus struct {
-	Subject  string `json:"subject"`
-	Issuer   string `json:"issuer"` // label
+	Subject  string `json:"subject"` // empty if only the serial is known since a restore
+	Issuer   string `json:"issuer"`  // label
 	Serial   string `json:"serial"`
 	NotAfter int64  `json:"not_after"`
 }
@@ -130,13 +130,15 @@ func (e *Engine) Status() (Status, error) {
 // standing adds what only orders changed.
 func (e *Engine) standing(s *Status) error {
 	for _, cross := range e.state.Crosses {
-		c, err := x509.ParseCertificate(cross.Certificate)
-		if err != nil {
-			return fmt.Errorf("cross-certificate: %w", err)
+		one := CrossStatus{Issuer: e.state.CAs[cross.Issuer].Label, Serial: fmt.Sprintf("%x", cross.Serial)}
+		if cross.Certificate != nil {
+			c, err := x509.ParseCertificate(cross.Certificate)
+			if err != nil {
+				return fmt.Errorf("cross-certificate: %w", err)
+			}
+			one.Subject, one.NotAfter = c.Subject.String(), c.NotAfter.Unix()
 		}
-		s.Crosses = append(s.Crosses, CrossStatus{
-			Subject: c.Subject.String(), Issuer: e.state.CAs[cross.Issuer].Label, Serial: fmt.Sprintf("%x", c.SerialNumber.Bytes()), NotAfter: c.NotAfter.Unix(),
-		})
+		s.Crosses = append(s.Crosses, one)
 	}
 	for _, name := range slices.Sorted(maps.Keys(e.state.Foreign)) {
 		ca, err := protocol.ParseForeignCA(e.state.Foreign[name])

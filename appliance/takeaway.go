@@ -162,6 +162,9 @@ func (r *run) change(rec *recorder, it *item, c store.Certificate) error {
 	if err := it.record(rec, leaf); err != nil {
 		return err
 	}
+	if c.Status == auditlog.Revoked {
+		r.state.Revoke(it.result.Issuer, it.result.Serial)
+	}
 	c.Changed = it.answer.Index
 	if c.Issued == 0 { // leaf 0 is the genesis: its own was lost
 		c.Issued = it.answer.Index

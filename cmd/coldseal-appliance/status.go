@@ -45,6 +45,10 @@ func statusCommand() *cobra.Command {
 				fmt.Fprintln(w)
 			}
 			for _, c := range s.Crosses {
+				if c.Subject == "" {
+					fmt.Fprintf(w, "cross       not known since a restore, by %s, serial %s\n", c.Issuer, c.Serial)
+					continue
+				}
 				fmt.Fprintf(w, "cross       %s, by %s, serial %s, until %s\n", show.Text(c.Subject), c.Issuer, c.Serial, protocol.Date(c.NotAfter))
 			}
 			for _, ca := range s.Foreign {

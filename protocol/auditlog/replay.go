@@ -25,6 +25,7 @@ type CA struct {
 	SPKI        []byte
 	Profile     string          // of the certificate
 	Certificate []byte          // DER
+	Serial      []byte          // of the certificate
 	Issuer      protocol.Digest // of the certificate: id of the key that signed it
 	Revoked     bool            // the certificate was; nothing more is issued under it, its CRLs go on
 	Destroyed   bool            // the key is gone
@@ -41,7 +42,7 @@ type State struct {
 	Policy    []byte
 	Parties   map[string][]byte // name → record
 	CAs       map[protocol.Digest]CA
-	Crosses   []Cross           // certificates of other CAs that stand, oldest first
+	Crosses   []Cross           // certificates of other and of forgotten CAs that stand, oldest first
 	Foreign   map[string][]byte // name → record of a foreign CA
 	Announced Announcement      // of a recovery, zero if there is none
 	Restored  int64             // when the appliance was last restored, 0 if never: earlier approvals are void
@@ -49,6 +50,7 @@ type State struct {
 
 	roster *policy.Roster
 	policy *policy.Policy
+	last   Kind // of the last leaf that was folded
 }
 
 // Skew is how far the clocks of those who make requests and approvals may be ahead of the appliance's, in seconds.
@@ -400,10 +402,11 @@ func (s *State) Carry(req *protocol.Request, result protocol.Result, now int64) 
 			return refused(refusal)
 		}
 		ca, issuer := s.CAs[c.Key], s.CAs[req.Issuer]
-		if err := verifyCA(result.Certificate, ca.SPKI, issuer.SPKI); err != nil {
+		serial, err := verifyCA(result.Certificate, ca.SPKI, issuer.SPKI)
+		if err != nil {
 			return fmt.Errorf("carry out order: certificate of %s: %w", ca.Label, err)
 		}
-		ca.Certificate, ca.Profile, ca.Issuer = result.Certificate, req.Profile, req.Issuer
+		ca.Certificate, ca.Serial, ca.Profile, ca.Issuer = result.Certificate, serial, req.Profile, req.Issuer
 		s.CAs[c.Key] = ca
 	case protocol.KindSetTime:
 		c, refusal := req.SetTime()
@@ -421,12 +424,15 @@ func (s *State) Carry(req *protocol.Request, result protocol.Result, now int64) 
 
 func refused(r *protocol.Refusal) error { return fmt.Errorf("carry out order: %s", r.Words()) }
 
-func verifyCA(der, spki, issuerSPKI []byte) error {
+func verifyCA(der, spki, issuerSPKI []byte) (serial []byte, err error) {
 	cert, err := SignedBy(der, issuerSPKI)
-	if err == nil && !bytes.Equal(cert.RawSubjectPublicKeyInfo, spki) {
-		err = errors.New("it is for another key")
+	if err != nil {
+		return nil, err
 	}
-	return err
+	if !bytes.Equal(cert.RawSubjectPublicKeyInfo, spki) {
+		return nil, errors.New("it is for another key")
+	}
+	return cert.SerialNumber.Bytes(), nil
 }
 
 // SignedBy reads a certificate that a key signed.
@@ -453,15 +459,22 @@ func algorithmOf(a x509.SignatureAlgorithm) x509.PublicKeyAlgorithm {
 	return x509.RSA
 }
 
-// Bare folds a leaf of which nothing but itself is known: it was brought to a restore, or its body was erased.
+// Bare folds a leaf of which nothing but itself is known: it was brought to a restore, or its body was erased. What it says
+// of the certificate of a CA holds without the order before it.
 func (s *State) Bare(leaf Leaf) {
 	s.Clock = max(s.Clock, leaf.Time)
-	if leaf.Kind == Restored {
+	switch {
+	case leaf.Kind == Restored:
 		s.Restored = leaf.Time
+	case leaf.Kind == Issued && s.last == Order:
+		s.made(protocol.Digest(leaf.Issuer), leaf.Serial)
+	case leaf.Kind == Changed && leaf.Status == Revoked:
+		s.Revoke(protocol.Digest(leaf.Issuer), leaf.Serial)
 	}
+	s.last = leaf.Kind
 }
 
-// Apply folds the next leaf. Orders are decided again from their bodies; of other leaves only the time matters here.
+// Apply folds the next leaf. Orders are decided again from their bodies; other leaves say the same without theirs.
 func (s *State) Apply(leaf Leaf, body []byte) error {
 	if leaf.Kind != Order && leaf.Kind != Restored {
 		s.Bare(leaf)
@@ -485,6 +498,6 @@ func (s *State) Apply(leaf Leaf, body []byte) error {
 	if result.ID != protocol.ID(o.Request) {
 		return fmt.Errorf("order %s: the result is of another request", protocol.ID(o.Request))
 	}
-	s.Clock = max(s.Clock, leaf.Time)
+	s.Clock, s.last = max(s.Clock, leaf.Time), leaf.Kind
 	return s.Carry(&req, result, leaf.Time)
 }

@@ -13,10 +13,12 @@ import (
 
 // Orders about keys and certificates that stand.
 
-// Cross is a certificate over the key and name of another CA, or of a CA of ours that has one by another issuer already.
+// Cross is a certificate over the key and name of another CA, or of a CA of ours that has one by another issuer already. It
+// is also the certificate of a CA of which a restore brought nothing back but that an order made it.
 type Cross struct {
 	Issuer      protocol.Digest // id of the key that signed it
-	Certificate []byte          // DER
+	Serial      []byte
+	Certificate []byte // DER; nil if only the serial is known
 }
 
 func (s *State) checkDestroyKey(req *protocol.Request) *protocol.Refusal {
@@ -113,7 +115,7 @@ func (s *State) checkRevokeCA(req *protocol.Request) *protocol.Refusal {
 // certified finds the CA of ours whose certificate that is.
 func (s *State) certified(issuer protocol.Digest, serial []byte) (protocol.Digest, bool) {
 	for id, ca := range s.CAs {
-		if ca.Issuer == issuer && ca.Certificate != nil && hasSerial(ca.Certificate, serial) {
+		if ca.Issuer == issuer && ca.Certificate != nil && bytes.Equal(ca.Serial, serial) {
 			return id, true
 		}
 	}
@@ -122,12 +124,27 @@ func (s *State) certified(issuer protocol.Digest, serial []byte) (protocol.Diges
 
 // cross finds the place of a certificate over another CA, -1 if there is none.
 func (s *State) cross(issuer protocol.Digest, serial []byte) int {
-	return slices.IndexFunc(s.Crosses, func(c Cross) bool { return c.Issuer == issuer && hasSerial(c.Certificate, serial) })
+	return slices.IndexFunc(s.Crosses, func(c Cross) bool { return c.Issuer == issuer && bytes.Equal(c.Serial, serial) })
 }
 
-func hasSerial(der, serial []byte) bool {
-	c, err := x509.ParseCertificate(der)
-	return err == nil && bytes.Equal(c.SerialNumber.Bytes(), serial)
+// made notes the certificate that a leaf behind an order is about, unless the order itself says what it is: the order was
+// lost, and the certificate may have to be revoked.
+func (s *State) made(issuer protocol.Digest, serial []byte) {
+	_, ours := s.CAs[issuer]
+	if _, found := s.certified(issuer, serial); ours && !found && s.cross(issuer, serial) < 0 {
+		s.Crosses = append(s.Crosses, Cross{Issuer: issuer, Serial: slices.Clone(serial)})
+	}
+}
+
+// Revoke notes that a certificate was revoked, whoever did it. Only those of CAs are known here.
+func (s *State) Revoke(issuer protocol.Digest, serial []byte) {
+	if i := s.cross(issuer, serial); i >= 0 {
+		s.Crosses = slices.Delete(s.Crosses, i, i+1)
+	} else if id, found := s.certified(issuer, serial); found {
+		ca := s.CAs[id]
+		ca.Revoked = true
+		s.CAs[id] = ca
+	}
 }
 
 func (s *State) checkForeignCA(req *protocol.Request) *protocol.Refusal {
@@ -169,22 +186,17 @@ func (s *State) carryStanding(req *protocol.Request, result protocol.Result, now
 			return refused(refusal)
 		}
 		issuer := s.CAs[req.Issuer]
-		if err := verifyCA(result.Certificate, other.RawSubjectPublicKeyInfo, issuer.SPKI); err != nil {
+		serial, err := verifyCA(result.Certificate, other.RawSubjectPublicKeyInfo, issuer.SPKI)
+		if err != nil {
 			return fmt.Errorf("carry out order: certificate of %s by %s: %w", other.Subject, issuer.Label, err)
 		}
-		s.Crosses = append(s.Crosses, Cross{req.Issuer, result.Certificate})
+		s.Crosses = append(s.Crosses, Cross{req.Issuer, serial, result.Certificate})
 	case protocol.KindRevokeCA:
 		c, refusal := req.CARevocation()
 		if refusal != nil {
 			return refused(refusal)
 		}
-		if i := s.cross(req.Issuer, c.Serial); i >= 0 {
-			s.Crosses = slices.Delete(s.Crosses, i, i+1)
-		} else if id, found := s.certified(req.Issuer, c.Serial); found {
-			ca := s.CAs[id]
-			ca.Revoked = true
-			s.CAs[id] = ca
-		}
+		s.Revoke(req.Issuer, c.Serial)
 	case protocol.KindForeignCA:
 		c, ca, refusal := req.ForeignEnrolment()
 		if refusal != nil {
