@@ -575,3 +575,42 @@ func TestSwapped(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestPINChanged has the PIN changed while the card is out: the one that was given is tried once, however often the card is
+// asked for something, and the next tries are left to people.
+func TestPINChanged(t *testing.T) {
+	serial := newCard(t, 0, "changed", "5.4.3")
+	d := open(t, serial, 0)
+	k, _, err := d.Create("ca", signer.CA, signer.P256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tell(t, "remove 0")
+	_, err = d.Sign(k.ID(), signer.ECDSASHA256, make([]byte, 32))
+	wants(t, err, signer.DeviceGone, "pulled")
+	with := func(f func(card *piv.YubiKey) error) {
+		t.Helper()
+		card, err := piv.Open(readerName(0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(f(card), card.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tell(t, "insert 0 changed")
+	with(func(card *piv.YubiKey) error { return card.SetPIN(pin, "654321") })
+	for range 4 {
+		_, err = d.Sign(k.ID(), signer.ECDSASHA256, make([]byte, 32))
+		wants(t, err, signer.PINWrong, "2 tries are left")
+	}
+	if _, err := d.Keys(); err == nil {
+		t.Error("keys are listed of a card that does not open")
+	}
+	with(func(card *piv.YubiKey) error {
+		if left, err := card.Retries(); err != nil || left != 2 {
+			t.Errorf("%d tries are left, %v", left, err)
+		}
+		return nil
+	})
+}

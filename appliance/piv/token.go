@@ -28,6 +28,7 @@ type Token struct {
 	card  *piv.YubiKey // nil where it was lost
 	keys  map[[32]byte]key
 	stuck error // why this process can't open the card any more
+	over  error // the PIN was refused when it was opened again: it is not tried once more
 }
 
 // settle is what pcscd takes to notice that a card was pulled, and more: it looks every 0.4 s. Before that it would let us
@@ -140,12 +141,20 @@ func (t *Token) do(what string, f func(card *piv.YubiKey) error) error {
 	if t.stuck != nil {
 		return fmt.Errorf("%s: %s: %w; only another process can open the card again", t.locator, what, t.stuck)
 	}
+	if t.over != nil {
+		return t.over
+	}
 	card, again := t.find()
 	if again != nil {
-		if absent, is := errors.AsType[*signer.Trouble](again); is && absent.Code == signer.TokenAbsent {
+		again = explain(t.locator, what, again)
+		switch found, _ := errors.AsType[*signer.Trouble](again); {
+		case found == nil:
+		case found.Code == signer.TokenAbsent:
 			again = trouble(t.locator, signer.DeviceGone, "%s: the card was pulled", what)
+		case found.Code == signer.PINWrong, found.Code == signer.PINLocked:
+			t.over = again
 		}
-		return explain(t.locator, what, again)
+		return again
 	}
 	t.card = card
 	err := f(card)
