@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"coldseal/appliance"
+	"coldseal/appliance/signer"
 	"coldseal/cmd/internal/cli"
 	"coldseal/protocol"
 	"coldseal/protocol/media"
@@ -160,7 +161,7 @@ func serveCommand() *cobra.Command {
 			if err == nil {
 				break
 			}
-			if !errors.Is(err, appliance.ErrFault) {
+			if !startsAgain(err) {
 				return err
 			}
 			fmt.Fprintf(cmd.ErrOrStderr(), "fault: %s\nstarting again\n", err)
@@ -169,6 +170,14 @@ func serveCommand() *cobra.Command {
 		return nil
 	}
 	return c
+}
+
+// startsAgain tells whether serve starts its workers anew: after a fault, but not where a device refused its PIN, for the
+// file would give it the same one until the device locks.
+func startsAgain(err error) bool {
+	trouble, device := signer.AsTrouble(err)
+	refused := device && (trouble.Code == signer.PINWrong || trouble.Code == signer.PINLocked)
+	return errors.Is(err, appliance.ErrFault) && !refused
 }
 
 // watch processes what is new on the medium until ctx ends or a fault comes. A file is new if its size or date changed,
