@@ -18,14 +18,17 @@ import (
 // Orders that make something: keys, CA certificates, CRLs.
 
 // createKey has the signer make a key. One that an interrupted order left behind is taken over: nothing was ever signed
-// with it, since the ledger does not know it.
+// with it, since the ledger does not know it and was never restored.
 func (r *run) createKey(it *item) (*protocol.Refusal, error) {
 	c, _ := it.req.CreateKey()
 	for _, k := range r.Signer.Keys() {
 		if k.Label != c.Label {
 			continue
 		}
-		if k.Purpose != signer.CA || string(k.Algorithm) != c.Algorithm {
+		// One that the ledger knows by another label is no new key; and after a restore, what the ledger does not know may
+		// have signed certificates and CRLs that it does not know either.
+		_, known := r.state.CAs[k.ID()]
+		if known || r.state.Restored != 0 || k.Purpose != signer.CA || string(k.Algorithm) != c.Algorithm {
 			return protocol.Refuse(protocol.CodeKeyExists, "label", c.Label), nil
 		}
 		it.result.Key = k.SPKI

@@ -54,12 +54,18 @@ func (d *desk) newCA(label string, issuer protocol.Digest, profile string) proto
 	if issuer.IsZero() {
 		issuer = id
 	}
+	d.certified(id, label, issuer, profile)
+	return id
+}
+
+// certified has an issuer certify the key of a CA.
+func (d *desk) certified(id protocol.Digest, label string, issuer protocol.Digest, profile string) {
+	d.t.Helper()
 	fields := maps.Clone(d.caFields(profile))
 	fields["name"] = "CA " + label
 	r := d.request(protocol.KindSignCA, protocol.SignCA{Key: id, Fields: fields})
 	r.Issuer, r.Profile, r.ProfileDigest = issuer, profile, d.digestOf(profile)
 	d.mustOrder(r)
-	return id
 }
 
 func (d *desk) certificateOf(id protocol.Digest) *x509.Certificate {

@@ -77,10 +77,11 @@ func (e *Engine) restoration() (c protocol.Restoration, err error) {
 	c = protocol.Restoration{From: e.restoring.From, Size: e.folded.next, Root: protocol.Digest(edge.Root()), Lost: e.folded.lost}
 	err = e.ledger.View(func(tx *store.Tx) error {
 		for id, ca := range e.state.CAs {
-			if ca.Certificate == nil {
-				continue
+			number := max(e.folded.seen[id], e.folded.floors[id])
+			if ca.Certificate == nil && number == 0 {
+				continue // it had no CRL; one whose certificate is lost may have had some
 			}
-			number := max(e.folded.seen[id], e.folded.floors[id], 1)
+			number = max(number, 1)
 			for shard := range uint16(e.shards(id)) {
 				crl, _, err := tx.CRL(id, shard)
 				if err != nil {
@@ -190,14 +191,14 @@ func (e *Engine) revive(it *item, approvals [][]byte, challenge []byte, now int6
 			return err
 		}
 		for id, ca := range e.state.CAs {
-			if ca.Certificate == nil {
-				continue
-			}
 			record, _, err := rec.tx.CA(id)
 			if err != nil {
 				return err
 			}
-			record.Floor, record.Changed = max(record.Floor, ordered.Floor(id)), index
+			record.Floor = max(record.Floor, ordered.Floor(id))
+			if ca.Certificate != nil {
+				record.Changed = index
+			}
 			if err := rec.tx.PutCA(id, record); err != nil {
 				return err
 			}
