@@ -80,7 +80,6 @@ func (f *fold) knows(leaf auditlog.Leaf) bool {
 	return known
 }
 
-
 // comesTo is what a brought leaf of a certificate comes to, before anything later.
 type comesTo struct {
 	store.Certificate

@@ -9,17 +9,28 @@ import (
 // gate refuses a clock that cannot be right (law 12): before the last log entry, before this release was built, or
 // further ahead of the last entry than policy allows.
 func (e *Engine) gate(now int64) *protocol.Refusal {
-	var reason string
+	if refusal := e.behind(now); refusal != nil {
+		return refusal
+	}
+	if ahead := e.state.CurrentPolicy().ClockAhead; now-e.state.Clock > ahead {
+		return clock(now, fmt.Sprintf("that is more than %d days after the last log entry", ahead/secondsOfDay))
+	}
+	return nil
+}
+
+// behind refuses a clock that shows a time which is past for sure. It is all that is asked of the clock at a restore: a
+// box may be lost for long, and set-time can't be ordered before; officers see in the order when it was made.
+func (e *Engine) behind(now int64) *protocol.Refusal {
 	switch last := e.state.Clock; {
 	case now < last:
-		reason = "the last log entry is of " + protocol.Date(last)
+		return clock(now, "the last log entry is of "+protocol.Date(last))
 	case now < e.Built.Unix():
-		reason = "this release was built on " + protocol.Date(e.Built.Unix())
-	case now-last > e.state.CurrentPolicy().ClockAhead:
-		reason = fmt.Sprintf("that is more than %d days after the last log entry", e.state.CurrentPolicy().ClockAhead/86400)
-	default:
-		return nil
+		return clock(now, "this release was built on "+protocol.Date(e.Built.Unix()))
 	}
+	return nil
+}
+
+func clock(now int64, reason string) *protocol.Refusal {
 	return protocol.Refuse(protocol.CodeClock, "now", protocol.Date(now), "reason", reason)
 }
 

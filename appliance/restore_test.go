@@ -208,3 +208,24 @@ func TestRestoreTwice(t *testing.T) {
 		}
 	}
 }
+
+// TestRestoreAfterALongTime restores a box from a backup that is older than the clock may be ahead of the log: the officers
+// order it at a date that they are shown, and no set-time could go before it. A clock that is behind is still refused.
+func TestRestoreAfterALongTime(t *testing.T) {
+	d := newDesk(t)
+	s := d.backup()
+	right := d.now
+	d.die()
+	d.now = right.Add(-time.Second)
+	n := d.unpacked(s)
+	raw := n.restoreOrder()
+	wants(t, n.consoled(raw, n.officers[0], n.officers[1]).Refusal, protocol.CodeClock)
+	n.now = right.Add(401 * day)
+	if r := n.revive(); r.Refusal != nil {
+		t.Fatal(r.Refusal.Words())
+	}
+	if n.gate() != nil {
+		t.Error("the gate is shut after the restore")
+	}
+	n.reopen()
+}

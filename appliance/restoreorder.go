@@ -113,7 +113,7 @@ func (e *Engine) orderRestore(request []byte, approvals [][]byte) (protocol.Resu
 
 // restore carries the order out: it is logged, and with it the appliance is live.
 func (e *Engine) restore(request []byte, approvals [][]byte) (protocol.Result, error) {
-	now, shut := e.time()
+	now := e.Now().Unix()
 	it := &item{item: protocol.Item{Request: request}}
 	e.look(it, protocol.SectionOrders, now)
 	refusal, err := it.refusal, error(nil)
@@ -121,7 +121,7 @@ func (e *Engine) restore(request []byte, approvals [][]byte) (protocol.Result, e
 		return protocol.Result{}, ErrRestoring
 	}
 	if refusal == nil {
-		refusal = shut
+		refusal = e.behind(now)
 	}
 	var challenge []byte
 	if refusal == nil {
