@@ -144,7 +144,7 @@ func FuzzOpenApproval(f *testing.F) {
 
 // FuzzApprovalPayload takes data as what an approver signed.
 func FuzzApprovalPayload(f *testing.F) {
-	for _, name := range []string{"p256", "p384", "ed25519"} {
+	for _, name := range []string{"p256", "p384", "ed25519", "rsa"} {
 		f.Add(marshal(f, approvalOf(f, name)))
 	}
 	key := publicKey(f, "approver-ed25519")

@@ -76,11 +76,21 @@ func (g Genesis) LogKey() (ed25519.PublicKey, error) {
 
 // SealKey is the key that verifies responses.
 func (g Genesis) SealKey() (cose.Key, error) {
-	k, err := cose.ParseKey(g.Seal)
+	k, err := sealKey(g.Seal)
 	if err != nil {
 		return k, fmt.Errorf("seal key: %w", err)
 	}
 	return k, nil
+}
+
+// sealKey reads a key that seals messages. RSA is for people alone: its signatures differ each time, and what is sealed
+// twice has to be the same bytes.
+func sealKey(spki []byte) (cose.Key, error) {
+	k, err := cose.ParseKey(spki)
+	if err == nil && k.Algorithm() == cose.PS256 {
+		return cose.Key{}, errors.New("an RSA key seals nothing")
+	}
+	return k, err
 }
 
 // State is what requests are made from: it changes by orders and travels in introductions and responses.

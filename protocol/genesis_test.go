@@ -27,6 +27,7 @@ func TestGenesisRefusals(t *testing.T) {
 		"receiver Ed25519":   func(g *G) { g.Receiver = spki(t, "machine") },
 		"receiver on P-384":  func(g *G) { g.Receiver = spki(t, "approver-p384") },
 		"no seal key":        func(g *G) { g.Seal = nil },
+		"seal RSA":           func(g *G) { g.Seal = spki(t, "approver-rsa") },
 		"seal is receiver":   func(g *G) { g.Seal = g.Receiver },
 		"seal is log":        func(g *G) { g.Seal = g.Log },
 	} {

@@ -195,7 +195,7 @@ func (p *Party) check() error {
 }
 
 // SealKey is the key that verifies the party's messages.
-func (p Party) SealKey() (cose.Key, error) { return cose.ParseKey(p.Seal) }
+func (p Party) SealKey() (cose.Key, error) { return sealKey(p.Seal) }
 
 // Serves tells whether the party may bring requests of the body.
 func (p Party) Serves(body string) bool {

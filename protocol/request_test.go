@@ -237,6 +237,7 @@ func TestContentRefusals(t *testing.T) {
 		{"station with bundles", "station", "all three", party(func(p *P) { p.BundlesPerDay = 1 })},
 		{"station with items", "station", "all three", party(func(p *P) { p.ItemsPerDay = 1 })},
 		{"station with receiver", "station", "all three", party(func(p *P) { p.Receiver = spki(t, "agent-receiver") })},
+		{"seal RSA", "agent", "seal key: an RSA key", party(func(p *P) { p.Seal = spki(t, "approver-rsa") })},
 		{"no seal key", "agent", "seal key", party(func(p *P) { p.Seal = []byte{1} })},
 		{"receiver on another curve", "agent", "not on P-256", party(func(p *P) { p.Receiver = spki(t, "approver-p384") })},
 		{"receiver no key", "agent", "receiver key", party(func(p *P) { p.Receiver = []byte{1} })},

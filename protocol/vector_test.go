@@ -50,7 +50,7 @@ func makeVectors(w *world) []vector {
 			"content": r.content, "party": protocol.Party{}, "evidence": message{protocol.KeyStatement{}}, "possession": message{},
 		}))
 	}
-	for _, key := range []string{"approver-p256", "approver-p384", "approver-ed25519"} {
+	for _, key := range []string{"approver-p256", "approver-p384", "approver-ed25519", "approver-rsa"} {
 		add("approval-"+strings.TrimPrefix(key, "approver-"), "signed with the key "+key, w.approvals[key], one("approval", message{protocol.Approval{}}, nil))
 	}
 	add("item-renew", "signed by the current key and by the requester", w.signedItem(),

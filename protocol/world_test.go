@@ -286,6 +286,7 @@ func makeWorld(t testing.TB) *world {
 	w.approve("approver-p256", nil, nil, "hold")
 	w.approve("approver-p384", bytes.Repeat([]byte{0xcc}, 16), nil, "crl")
 	w.approve("approver-ed25519", nil, []protocol.Statement{protocol.StatementFingerprint}, "issue", "release")
+	w.approve("approver-rsa", nil, nil, "revoke")
 	w.groups = []protocol.Group{
 		{Section: protocol.SectionTakeAway, Approvals: [][]byte{w.approvals["approver-p256"]}, Items: [][]byte{w.item("hold")}},
 		{Section: protocol.SectionRequests, Approvals: [][]byte{w.approvals["approver-ed25519"]}, Items: [][]byte{w.item("issue"), w.item("release")}},

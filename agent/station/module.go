@@ -5,6 +5,8 @@ package station
 import (
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/asn1"
 	"errors"
@@ -163,7 +165,11 @@ func (m *module) Sign(pin, digest []byte) (signature []byte, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := m.library.SignInit(m.session, []*pkcs11.Mechanism{pkcs11.NewMechanism(pkcs11.CKM_ECDSA, nil)}, key); err != nil {
+	mechanism := pkcs11.NewMechanism(pkcs11.CKM_ECDSA, nil)
+	if _, is := m.Public().(*rsa.PublicKey); is {
+		mechanism = pkcs11.NewMechanism(pkcs11.CKM_RSA_PKCS_PSS, pkcs11.NewPSSParams(pkcs11.CKM_SHA256, pkcs11.CKG_MGF1_SHA256, sha256.Size))
+	}
+	if err := m.library.SignInit(m.session, []*pkcs11.Mechanism{mechanism}, key); err != nil {
 		return nil, m.explain("it began to sign", err)
 	}
 	if again {
@@ -175,10 +181,14 @@ func (m *module) Sign(pin, digest []byte) (signature []byte, err error) {
 	if err != nil {
 		return nil, m.explain("it signed", err)
 	}
-	if public, ok := m.Public().(*ecdsa.PublicKey); !ok || len(raw) != 2*((public.Params().BitSize+7)/8) {
+	public, ok := m.Public().(*ecdsa.PublicKey)
+	if !ok {
+		return raw, nil
+	}
+	half := (public.Params().BitSize + 7) / 8
+	if len(raw) != 2*half {
 		return nil, wrong("", "%s gave a signature of %d bytes", m.name, len(raw))
 	}
-	half := len(raw) / 2
 	return asn1.Marshal(struct{ R, S *big.Int }{new(big.Int).SetBytes(raw[:half]), new(big.Int).SetBytes(raw[half:])})
 }
 
@@ -233,7 +243,7 @@ func (m *module) explain(doing string, err error) error {
 	case removed(err):
 		return wrong("put the card in and run the same command again; nothing was approved", "%s was pulled while %s: %v", m.name, doing, err)
 	case is(pkcs11.CKR_MECHANISM_INVALID):
-		return wrong(makeKey("9c"), "%s does not sign with ECDSA", m.name)
+		return wrong(makeKey("9c"), "the PKCS#11 library does not sign with the key of %s", m.name)
 	}
 	return wrong("run the same command again; pkcs11-tool shows whether the library works", "%s failed while %s: %v", m.name, doing, fmt.Errorf("PKCS#11: %w", err))
 }

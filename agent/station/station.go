@@ -2,8 +2,8 @@
 // sign after the person typed the PIN.
 //
 // YubiKeys and cards with their extensions are spoken to directly, which tells how many tries a PIN has left and which
-// key is in a slot; any other card works through its PKCS#11 library. Approvals are signed with P-256 or P-384: a card
-// whose key is RSA is told so (officers' keys are made for approving and nothing else, and every card makes P-256).
+// key is in a slot; any other card works through its PKCS#11 library. Keys are on P-256 or P-384, or RSA of 2,048, 3,072
+// or 4,096 bits, which signs in one way alone: RSASSA-PSS with SHA-256 and a salt as long (protocol/request.md).
 //
 // The package asks nobody anything and keeps no PIN; a PIN is wanted for each signature. It knows no request and no
 // roster. PC/SC and PKCS#11 are C: without cgo it only says that they are missing.
@@ -37,7 +37,7 @@ type Card interface {
 	Tries() (int, error)
 	// Touch tells whether the card wants to be touched for each signature.
 	Touch() bool
-	// Sign verifies the PIN and signs a digest: ECDSA as ASN.1 DER.
+	// Sign verifies the PIN and signs a digest: ECDSA as ASN.1 DER, or RSASSA-PSS of a SHA-256.
 	Sign(pin, digest []byte) ([]byte, error)
 	Close() error
 }
@@ -82,9 +82,13 @@ func usable(name, slot string, public crypto.PublicKey) error {
 		}
 		kind = "on " + k.Params().Name
 	case *rsa.PublicKey:
-		kind = fmt.Sprintf("RSA-%d", k.N.BitLen())
+		bits := k.N.BitLen()
+		if k.E == 65537 && (bits == 2048 || bits == 3072 || bits == 4096) {
+			return nil
+		}
+		kind = fmt.Sprintf("RSA-%d with the exponent %d", bits, k.E)
 	}
-	return wrong(makeKey(slot), "the key of %s is %s; approvals are signed with P-256 or P-384", name, kind)
+	return wrong(makeKey(slot), "the key of %s is %s; approvals are signed with P-256, P-384, or RSA of 2048 bits and more", name, kind)
 }
 
 // checkPIN refuses what can't be a PIN before it costs a try (NIST SP 800-73-4 part 2, section 2.4.3).

@@ -5,6 +5,7 @@ package station
 import (
 	"crypto"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -198,7 +199,11 @@ func (y *yubico) Sign(pin, digest []byte) ([]byte, error) {
 	if !ok {
 		return nil, wrong(makeKey(y.slot.String()), "the key of %s does not sign", y.name)
 	}
-	signature, err := signer.Sign(rand.Reader, digest, crypto.Hash(0))
+	var opts crypto.SignerOpts = crypto.Hash(0) // ECDSA takes the digest as it is
+	if _, is := y.public.(*rsa.PublicKey); is {
+		opts = &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: crypto.SHA256}
+	}
+	signature, err := signer.Sign(rand.Reader, digest, opts)
 	if err != nil {
 		return nil, explain(y.name, "it signed", err)
 	}

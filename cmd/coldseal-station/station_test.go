@@ -35,7 +35,10 @@ func TestApprove(t *testing.T) {
 	p384.Algorithm, p384.PINPolicy = piv.AlgorithmEC384, piv.PINPolicyOnce
 	first := newCard(t, 0, "first", "5.4.3", piv.SlotSignature, p256())
 	second := newCard(t, 1, "second", "5.7.1", piv.SlotAuthentication, p384)
-	d := newDesk(t, first, second)
+	rsa := p256()
+	rsa.Algorithm = piv.AlgorithmRSA2048
+	third := newCard(t, 2, "third", "5.4.3", piv.SlotSignature, rsa)
+	d := newDesk(t, first, second, third)
 	d.request("a.request", "approver", "it:FTTCRL84C52H501V")
 	d.request("b.request", "approver", "it:SMPBRN79S03F205N")
 	d.request("pc.request", "it-workstation", "058091-PC-0020")
@@ -62,6 +65,16 @@ func TestApprove(t *testing.T) {
 	}
 	d.ok("approve $KNOWN --reader A_00_01 --slot 9a --pin-file @pin --request @pc.request --statement fingerprint --yes --out @second.approval")
 	d.approval("second.approval", second)
+	d.ok("approve $KNOWN --reader B_00_00 --pin-file @pin --request @a.request --request @b.request --statement presence,fingerprint --yes --out @third")
+	for _, file := range must[[]os.DirEntry](t)(os.ReadDir(d.path("third"))) {
+		d.approval("third/"+file.Name(), third)
+	}
+	d.ok("card csr --reader B_00_00 --pin-file @pin --out @csr")
+	block, _ := pem.Decode(must[[]byte](t)(os.ReadFile(d.path("csr"))))
+	if r, err := csr.Check(block.Bytes); err != nil || string(r.SPKI) != string(spkiOf(t, third)) {
+		t.Errorf("request %v", err)
+	}
+	tell(t, "remove 2")
 
 	// A dry run shows and asks for no PIN.
 	code, stdout, stderr := d.run("approve $KNOWN --reader A_00_00 --request @pc.request --statement fingerprint --dry-run")
@@ -145,12 +158,9 @@ func TestApproverCard(t *testing.T) {
 func TestBadCards(t *testing.T) {
 	public := newCard(t, 0, "bad", "5.4.3", piv.SlotSignature, p256())
 	with(t, 0, func(card *piv.YubiKey) error {
-		rsa, never := p256(), p256()
-		rsa.Algorithm, never.PINPolicy = piv.AlgorithmRSA2048, piv.PINPolicyNever
-		_, err := card.GenerateKey(piv.DefaultManagementKey, piv.SlotAuthentication, rsa)
-		if err == nil {
-			_, err = card.GenerateKey(piv.DefaultManagementKey, piv.SlotCardAuthentication, never)
-		}
+		never := p256()
+		never.PINPolicy = piv.PINPolicyNever
+		_, err := card.GenerateKey(piv.DefaultManagementKey, piv.SlotCardAuthentication, never)
 		return err
 	})
 	newCard(t, 1, "ed25519", "5.7.1", piv.SlotSignature, piv.Key{Algorithm: piv.AlgorithmEd25519, PINPolicy: piv.PINPolicyOnce, TouchPolicy: piv.TouchPolicyNever})
@@ -160,8 +170,7 @@ func TestBadCards(t *testing.T) {
 	approve := func(flags string) string {
 		return "approve $KNOWN --pin-file @pin --request @pc.request --statement fingerprint --yes --out @x " + flags
 	}
-	d.fails(approve("--reader A_00_00 --slot 9a"), 6, "slot 9a is RSA-2048; approvals are signed with P-256 or P-384")
-	d.fails(approve("--reader A_00_01"), 6, "of a kind that approves nothing (ed25519.PublicKey)")
+	d.fails(approve("--reader A_00_01"), 6, "of a kind that approves nothing (ed25519.PublicKey); approvals are signed with P-256, P-384, or RSA")
 	d.fails(approve("--reader A_00_00 --slot 9d"), 6, "slot 9d holds no key")
 	d.fails(approve("--reader A_00_00 --slot 9e"), 6, "signs without the PIN")
 	d.fails(approve("--reader A_00_00 --slot 9b"), 6, `there is no slot "9b"`)
@@ -312,8 +321,24 @@ func TestModule(t *testing.T) {
 	with(t, 0, func(card *piv.YubiKey) error {
 		return card.SetCertificate(piv.DefaultManagementKey, piv.SlotSignature, d.certificate(public, d.ca, time.Now(), time.Now().Add(time.Hour)))
 	})
-	d.ok(strings.Replace(approve, "@x", "@ykcs11", 1) + "--module /usr/lib/x86_64-linux-gnu/libykcs11.so")
+	const ykcs11 = "--module /usr/lib/x86_64-linux-gnu/libykcs11.so"
+	d.ok(strings.Replace(approve, "@x", "@ykcs11", 1) + ykcs11)
 	d.approval("ykcs11", public)
+	var bits crypto.PublicKey
+	with(t, 0, func(card *piv.YubiKey) (err error) {
+		rsa := p256()
+		rsa.Algorithm, rsa.PINPolicy = piv.AlgorithmRSA2048, piv.PINPolicyOnce // OpenSC takes only 9c for a slot that wants it always
+		if bits, err = card.GenerateKey(piv.DefaultManagementKey, piv.SlotAuthentication, rsa); err != nil {
+			return err
+		}
+		return card.SetCertificate(piv.DefaultManagementKey, piv.SlotAuthentication, d.certificate(bits, d.ca, time.Now(), time.Now().Add(time.Hour)))
+	})
+	both := newDesk(t, bits)
+	both.request("pc.request", "it-workstation", "058091-PC-0020")
+	for n, module := range []string{opensc, ykcs11} {
+		both.ok(strings.Replace(approve, "@x", fmt.Sprint("@rsa", n), 1) + "--slot 9a " + module)
+		both.approval(fmt.Sprint("rsa", n), bits)
+	}
 	tell(t, "insert 0 plain plain")
 	d.fails(approve, 6, "has not the extensions of a YubiKey")
 	d.fails(approve+"--module /nonexistent.so", 6, "does not load")

@@ -8,8 +8,13 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/sha512"
+	"encoding/asn1"
 	"errors"
+	"io"
 	"math/big"
+	"strings"
 	"testing"
 
 	gocose "github.com/veraison/go-cose"
@@ -29,7 +34,16 @@ func keys(t testing.TB) map[string]crypto.Signer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return map[string]crypto.Signer{"P-256": p256, "P-384": p384, "Ed25519": ed}
+	return map[string]crypto.Signer{"P-256": p256, "P-384": p384, "Ed25519": ed, "RSA-2048": rsaKey(t, 2048)}
+}
+
+func rsaKey(t testing.TB, bits int) *rsa.PrivateKey {
+	t.Helper()
+	key, err := rsa.GenerateKey(rand.Reader, bits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
 }
 
 func TestSignThenVerify(t *testing.T) {
@@ -43,8 +57,8 @@ func TestSignThenVerify(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if again, err := Sign(signer, "coldseal/test/v1", []byte("payload")); err != nil || !bytes.Equal(message, again) {
-				t.Errorf("the same input signed twice differs (err %v)", err)
+			if again, err := Sign(signer, "coldseal/test/v1", []byte("payload")); err != nil || bytes.Equal(message, again) == (key.Algorithm() == PS256) {
+				t.Errorf("the same input signed twice differs, or does not with a random salt (err %v)", err)
 			}
 			if id, err := KeyID(message); err != nil || id != key.ID() {
 				t.Errorf("KeyID = %x, %v", id, err)
@@ -150,16 +164,116 @@ func TestNewKeyRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	weak, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		t.Fatal(err)
+	bits := func(n uint) *big.Int { return new(big.Int).SetBit(big.NewInt(1), int(n-1), 1) }
+	for want, public := range map[string]crypto.PublicKey{
+		"P-521 is not one of": p521.Public(),
+		"string is not one":   "no key",
+		"of 1024 bits":        &rsa.PublicKey{N: bits(1024), E: 65537},
+		"of 2047 bits":        &rsa.PublicKey{N: bits(2047), E: 65537},
+		"of 2056 bits":        &rsa.PublicKey{N: bits(2056), E: 65537},
+		"of 8192 bits":        &rsa.PublicKey{N: bits(8192), E: 65537},
+		"the exponent 3,":     &rsa.PublicKey{N: bits(2048), E: 3},
+		"the exponent 65539,": &rsa.PublicKey{N: bits(2048), E: 65539},
+	} {
+		if _, err := NewKey(public); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %s", err, want)
+		}
 	}
-	for _, public := range []crypto.PublicKey{p521.Public(), weak.Public(), "no key"} {
-		if _, err := NewKey(public); err == nil {
-			t.Errorf("%T accepted", public)
+	for _, n := range []uint{2048, 3072, 4096} {
+		if key, err := NewKey(&rsa.PublicKey{N: bits(n), E: 65537}); err != nil || key.Algorithm() != PS256 {
+			t.Errorf("RSA of %d bits: %v", n, err)
 		}
 	}
 }
+
+// TestVerifyRefusesOtherRSA has the right key sign in each way that is not PS256, and verifiers that are less strict accept
+// each of them.
+func TestVerifyRefusesOtherRSA(t *testing.T) {
+	private := rsaKey(t, 2048)
+	key, err := NewKey(private.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	protected, err := Marshal(protectedHeader{PS256, key.id[:]})
+	if err != nil {
+		t.Fatal(err)
+	}
+	signed, err := Marshal(toBeSigned{Context: "Signature1", Protected: protected, External: []byte("c"), Payload: []byte("p")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	short, long := sha256.Sum256(signed), sha512.Sum384(signed)
+	salt := func(n int, h crypto.Hash) *rsa.PSSOptions { return &rsa.PSSOptions{SaltLength: n, Hash: h} }
+	by := func(digest []byte, opts crypto.SignerOpts) []byte {
+		t.Helper()
+		signature, err := private.Sign(rand.Reader, digest, opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return signature
+	}
+	good := by(short[:], salt(32, crypto.SHA256))
+	for name, c := range map[string]struct {
+		signature []byte
+		good      bool
+	}{
+		"PS256":             {good, true},
+		"a salt of 20":      {by(short[:], salt(20, crypto.SHA256)), false},
+		"a salt of 33":      {by(short[:], salt(33, crypto.SHA256)), false},
+		"the longest salt":  {by(short[:], salt(rsa.PSSSaltLengthAuto, crypto.SHA256)), false},
+		"SHA-384":           {by(long[:], salt(48, crypto.SHA384)), false},
+		"PKCS #1 v1.5":      {by(short[:], crypto.SHA256), false},
+		"a byte before":     {append([]byte{0}, good...), false},
+		"a byte after":      {append(bytes.Clone(good), 0), false},
+		"plus the modulus":  {new(big.Int).Add(new(big.Int).SetBytes(good), private.N).Bytes(), false},
+		"minus the modulus": {new(big.Int).Sub(private.N, new(big.Int).SetBytes(good)).FillBytes(make([]byte, 256)), false},
+		"nothing":           {nil, false},
+	} {
+		body, err := Marshal(sign1{Protected: protected, Payload: []byte("p"), Signature: c.signature})
+		if err != nil {
+			t.Fatal(err)
+		}
+		payload, err := Verify(append([]byte{tagSign1}, body...), "c", key)
+		if c.good && (err != nil || string(payload) != "p") || !c.good && !errors.Is(err, ErrSignature) {
+			t.Errorf("%s: %q, %v", name, payload, err)
+		}
+	}
+}
+
+// TestSignRefusesWhatDevicesReturn: a card's answer is of the right form before anybody verifies it.
+func TestSignRefusesWhatDevicesReturn(t *testing.T) {
+	p256, bits := keys(t)["P-256"], rsaKey(t, 2048)
+	der := func(r, s *big.Int) []byte {
+		out, err := asn1.Marshal(struct{ R, S *big.Int }{r, s})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	one, order := big.NewInt(1), elliptic.P256().Params().N
+	for name, s := range map[string]broken{
+		"no DER":      {p256.Public(), []byte{1}},
+		"trailing":    {p256.Public(), append(der(one, one), 0)},
+		"r zero":      {p256.Public(), der(new(big.Int), one)},
+		"s too large": {p256.Public(), der(one, order)},
+		"RSA, short":  {bits.Public(), make([]byte, 255)},
+		"RSA, long":   {bits.Public(), make([]byte, 257)},
+	} {
+		if _, err := Sign(s, "c", []byte("p")); err == nil || !strings.Contains(err.Error(), "signer returned") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// broken signs with the same bytes each time.
+type broken struct {
+	public    crypto.PublicKey
+	signature []byte
+}
+
+func (b broken) Public() crypto.PublicKey { return b.public }
+
+func (b broken) Sign(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) { return b.signature, nil }
 
 type sample struct {
 	Number uint64            `cbor:"1,keyasint"`
@@ -224,19 +338,24 @@ func FuzzUnmarshal(f *testing.F) {
 }
 
 func FuzzVerify(f *testing.F) {
-	signer := keys(f)["P-256"]
-	key, err := NewKey(signer.Public())
-	if err != nil {
-		f.Fatal(err)
+	var enrolled []Key
+	for _, signer := range keys(f) {
+		key, err := NewKey(signer.Public())
+		if err != nil {
+			f.Fatal(err)
+		}
+		message, err := Sign(signer, "c", []byte("p"))
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(message)
+		enrolled = append(enrolled, key)
 	}
-	message, err := Sign(signer, "c", []byte("p"))
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(message)
 	f.Fuzz(func(t *testing.T, data []byte) {
-		if payload, err := Verify(data, "c", key); err == nil && string(payload) != "p" {
-			t.Fatalf("forged %x", payload)
+		for _, key := range enrolled {
+			if payload, err := Verify(data, "c", key); err == nil && string(payload) != "p" {
+				t.Fatalf("forged %x", payload)
+			}
 		}
 	})
 }

@@ -203,11 +203,6 @@ func (c *CompiledProfile) checkApprover(where string, r *report) {
 	if !a.Alone || !slices.Contains(a.Statements, protocol.StatementPresence) {
 		r.add(1, where+", approve", "set alone: true and statements: [presence, fingerprint]", "approvers are made one at a time, in presence")
 	}
-	for _, k := range c.Keys {
-		if !slices.Contains(approverKeys(), k) {
-			r.add(1, where+", keys", "use "+joined(approverKeys()), "%s keys can't sign approvals", k)
-		}
-	}
 	if !slices.Equal(c.KeyUsage, []string{"digitalSignature"}) {
 		r.add(1, where+", key_usage", "use digitalSignature alone", "approving is all the key is for")
 	}

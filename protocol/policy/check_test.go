@@ -1,6 +1,8 @@
 package policy
 
 import (
+	"crypto/x509"
+	"encoding/pem"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -261,7 +263,6 @@ func laws(t *testing.T) []law {
 		}), on(maker, func(q *Profile) {
 			q.Approve.Statements = []protocol.Statement{protocol.StatementPresence}
 		})},
-		{"keys of approvers", "profile approver, keys", "RSA-2048 keys can't sign approvals", on(maker, func(q *Profile) { q.Keys = append(q.Keys, "RSA-2048") }), nil},
 		{"usage of approvers", "profile approver, key_usage", "approving is all the key is for", on(maker, func(q *Profile) { q.KeyUsage = []string{"digitalSignature", "nonRepudiation"} }), nil},
 		{"purpose of approvers", "profile approver, ext_usage", "would log in and sign mail", on(maker, func(q *Profile) { q.ExtUsage = []string{ApprovalUsage, "clientAuth"} }), nil},
 
@@ -272,6 +273,8 @@ func laws(t *testing.T) []law {
 		{"person", "roster, officer Bruno", "is not a person's identifier", onRoster(func(o *Roster) { o.Officers[0].Person = "Bruno" }), nil},
 		{"name of an officer", "roster, officer it:CMPGUO66A30A326C, name", "is not shown", onRoster(func(o *Roster) { o.Officers[0].Name = "B\u202eruno" }), onRoster(func(o *Roster) { o.Officers[0].Name = "Μπρούνο" })},
 		{"key", "roster, officer it:CMPGUO66A30A326C", "key 1 can't verify approvals", onRoster(func(o *Roster) { o.Officers[0].Keys[0] = []byte{0x30, 0} }), nil},
+		{"key that is easy to factor", "roster, officer it:CMPGUO66A30A326C", "key 1 can't verify approvals: RSA modulus has the ROCA fingerprint", onRoster(func(o *Roster) { o.Officers[0].Keys[0] = keyOf(t, "forge-rsa2048-roca") }),
+			onRoster(func(o *Roster) { o.Officers[0].Keys[0] = keyOf(t, "openssl-rsa2048-plain") })},
 		{"one key of two", "roster, officer it:PRVLCU91M67L736T", "key 1 is also that of it:CMPGUO66A30A326C", onRoster(func(o *Roster) { o.Officers[1].Keys = o.Officers[0].Keys }), nil},
 		{"scope", "roster, officer it:CMPGUO66A30A326C, scopes", `"*" and "It" are not`, onRoster(func(o *Roster) { o.Officers[0].Scopes[0].Body = "It" }), nil},
 		{"not an order", "roster, orders of kind issue", "is not a kind of order", onRoster(func(o *Roster) {
@@ -429,4 +432,19 @@ func TestCheckWithoutRoster(t *testing.T) {
 	if problems := Check(&Policy{}, &Roster{}); len(problems) == 0 {
 		t.Error("an empty policy was taken")
 	}
+}
+
+// keyOf is the SubjectPublicKeyInfo of one of the requests in testdata/csr.
+func keyOf(t *testing.T, name string) []byte {
+	t.Helper()
+	data, err := os.ReadFile("../../testdata/csr/" + name + ".csr")
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, _ := pem.Decode(data)
+	request, err := x509.ParseCertificateRequest(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return request.RawSubjectPublicKeyInfo
 }

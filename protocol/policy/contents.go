@@ -15,8 +15,6 @@ const ApprovalUsage = protocol.Arc + ".2"
 
 func caKeys() []string { return []string{"Ed25519", "P-256", "P-384", "RSA-3072", "RSA-4096"} }
 
-func approverKeys() []string { return []string{"Ed25519", "P-256", "P-384"} }
-
 func keyTypes() []string {
 	return []string{"Ed25519", "P-256", "P-384", "RSA-2048", "RSA-3072", "RSA-4096"}
 }

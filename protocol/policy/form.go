@@ -2,11 +2,13 @@ package policy
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 
 	"coldseal/protocol"
 	"coldseal/protocol/cose"
+	"coldseal/protocol/csr"
 )
 
 // Limits. A policy and a roster travel in a request (protocol.MaxRequest) with room for its other fields and for proofs
@@ -228,8 +230,12 @@ func checkHolder(r *report, where, owner string, h Holder, holders map[protocol.
 	var keys []string
 	for i, spki := range h.Keys {
 		keys = append(keys, string(spki))
-		if _, err := cose.ParseKey(spki); err != nil {
-			r.add(0, where, "use a key on P-256 or P-384, or Ed25519", "key %d can't verify approvals: %v", i+1, err)
+		_, err := cose.ParseKey(spki)
+		if _, weak := csr.CheckKey(spki); err == nil && weak != nil { // cards have made RSA keys that are easy to factor
+			err = errors.New(weak.(*csr.Error).Detail)
+		}
+		if err != nil {
+			r.add(0, where, "use a key on P-256 or P-384, Ed25519, or RSA of 2048, 3072 or 4096 bits", "key %d can't verify approvals: %v", i+1, err)
 		}
 		id := protocol.DigestOf(spki)
 		if holder, known := holders[id]; known && holder != owner {

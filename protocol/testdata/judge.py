@@ -4,7 +4,7 @@ import cbor2
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, utils
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa, utils
 
 folder = pathlib.Path(sys.argv[1])
 now_judged = ""
@@ -97,10 +97,16 @@ digest = (bytes, lambda b: len(b) == 32 and b != bytes(32))
 VERSION = (1, int, lambda v: v == 1)
 
 
+def kind_of(key):
+    if isinstance(key, rsa.RSAPublicKey):
+        check(key.key_size in (2048, 3072, 4096) and key.public_numbers().e == 65537, "RSA key")
+        return "rsa"
+    return key.curve.name if isinstance(key, ec.EllipticCurvePublicKey) else "ed25519"
+
+
 def spki_is(spki, *kinds):
     key = serialization.load_der_public_key(spki)
-    kind = key.curve.name if isinstance(key, ec.EllipticCurvePublicKey) else "ed25519"
-    check(kind in kinds, "key of another kind")
+    check(kind_of(key) in kinds, "key of another kind")
     return True
 
 
@@ -110,16 +116,19 @@ def open_sign1(message, context, signer):
     protected, unprotected, payload, signature = decode(message[1:])
     spki = keys[signer]
     key = serialization.load_der_public_key(spki)
-    kind = key.curve.name if isinstance(key, ec.EllipticCurvePublicKey) else "ed25519"
-    algorithm, width, hashing = {"secp256r1": (-7, 32, hashes.SHA256()), "secp384r1": (-35, 48, hashes.SHA384()), "ed25519": (-8, 32, None)}[kind]
+    kind = kind_of(key)
+    algorithm, length, hashing = {"secp256r1": (-7, 64, hashes.SHA256()), "secp384r1": (-35, 96, hashes.SHA384()), "ed25519": (-8, 64, None),
+                                  "rsa": (-37, len(signature), hashes.SHA256())}[kind]
     check(unprotected == {} and decode(protected) == {1: algorithm, 4: sha(spki)}, "headers")
     signed = cbor2.dumps(["Signature1", protected, context.encode(), payload], canonical=True)
-    check(len(signature) == 2 * width, "length of the signature")
+    check(len(signature) == length, "length of the signature")
     try:
         if kind == "ed25519":
             key.verify(signature, signed)
+        elif kind == "rsa":
+            key.verify(signature, signed, padding.PSS(padding.MGF1(hashing), salt_length=32), hashing)
         else:
-            r, s = int.from_bytes(signature[:width], "big"), int.from_bytes(signature[width:], "big")
+            r, s = int.from_bytes(signature[:length // 2], "big"), int.from_bytes(signature[length // 2:], "big")
             order = {"secp256r1": 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551,
                      "secp384r1": 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFC7634D81F4372DDF581A0DB248B0A77AECEC196ACCC52973}[kind]
             check(s <= order // 2, "high S")
@@ -378,11 +387,11 @@ def main():
     for name in ("party-agent", "party-station"):
         party(load(name))
     covered = {}
-    for name in ("p256", "p384", "ed25519"):
+    for name in ("p256", "p384", "ed25519", "rsa"):
         a = approval(load("approval-" + name), "approver-" + name)
         check(a["appliance"] == appliance, "for another appliance")
         covered[name] = {e[0] for e in a["entries"]}
-    check(covered["p256"] == {ids["request-hold"]} and covered["ed25519"] == {ids["request-issue"], ids["request-release"]}, "approvals cover others")
+    check(covered["p256"] == {ids["request-hold"]} and covered["rsa"] == {ids["request-revoke"]} and covered["ed25519"] == {ids["request-issue"], ids["request-release"]}, "approvals cover others")
     i = item(load("item-renew"))
     check(sha(i["request"]) == ids["request-renew"], "another request")
     check(open_sign1(i["current"], "coldseal/current-key/v1", "machine") == ids["request-renew"], "current key")

@@ -5,11 +5,14 @@ package person
 
 import (
 	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 
 	"github.com/spf13/cobra"
 
@@ -102,9 +105,15 @@ func AddCSR(c *cobra.Command, open Open) {
 	}
 }
 
-// MakeCSR makes a request that csr.Check accepts; signatures of keys in files are deterministic (RFC 6979).
+// MakeCSR makes a request that csr.Check accepts; signatures of keys in files are deterministic (RFC 6979), but those of
+// RSA, whose one way to sign is RSASSA-PSS here.
 func MakeCSR(key crypto.Signer, name string) ([]byte, error) {
-	der, err := x509.CreateCertificateRequest(nil, &x509.CertificateRequest{Subject: pkix.Name{CommonName: name}}, key)
+	template := &x509.CertificateRequest{Subject: pkix.Name{CommonName: name}}
+	var random io.Reader
+	if _, is := key.Public().(*rsa.PublicKey); is {
+		template.SignatureAlgorithm, random = x509.SHA256WithRSAPSS, rand.Reader
+	}
+	der, err := x509.CreateCertificateRequest(random, template, key)
 	if err != nil {
 		return nil, fmt.Errorf("make certificate request: %w", err)
 	}
