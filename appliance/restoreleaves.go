@@ -300,7 +300,10 @@ type merger struct {
 }
 
 func (m *merger) run(before *stagedFile, sources []Source, notes []Note) (Taken, error) {
-	longest := &opened{}
+	longest, err := m.own()
+	if err != nil {
+		return Taken{}, err
+	}
 	var all []*opened
 	for i := range sources {
 		o, err := m.e.openSource(&sources[i])
@@ -341,12 +344,12 @@ func (m *merger) run(before *stagedFile, sources []Source, notes []Note) (Taken,
 	if n := len(checkpoints); n > 0 {
 		m.staged.Known, m.taken.Known, m.taken.By = checkpoints[n-1].Note, uint64(checkpoints[n-1].Size), checkpoints[n-1].Name
 	}
-	if longest.r == nil {
-		return m.taken, nil // neither leaves nor staged ones: there is nothing to keep
-	}
 	head, err := cose.Marshal(m.staged)
 	if err != nil {
 		return Taken{}, err
+	}
+	if len(head) > maxStaged {
+		return Taken{}, fmt.Errorf("take leaves: they were brought in the names of %d agents, which are too many", len(m.staged.Heard))
 	}
 	if err := os.Remove(m.e.stagedPath() + ".new"); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return Taken{}, fmt.Errorf("take leaves: %w", err)
@@ -372,6 +375,17 @@ func (m *merger) run(before *stagedFile, sources []Source, notes []Note) (Taken,
 		}
 	}
 	return m.taken, err
+}
+
+// own is the backup: what is known of the log if nobody brings more.
+func (m *merger) own() (*opened, error) {
+	meta, err := m.tx.Meta()
+	if err != nil {
+		return nil, err
+	}
+	o := &opened{name: "the backup", note: meta.Checkpoint}
+	o.checkpoint, err = m.e.openNote(Note{o.name, o.note})
+	return o, err
 }
 
 // known is a checkpoint that somebody has.

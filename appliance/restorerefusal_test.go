@@ -3,6 +3,7 @@ package appliance_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -79,6 +80,65 @@ func TestLeavesThatAreNoGood(t *testing.T) {
 		t.Fatal(r.Refusal.Words())
 	}
 	n.reopen()
+}
+
+// TestCheckpointFirst has somebody bring a checkpoint before there are leaves: what it is over is missed until it comes.
+func TestCheckpointFirst(t *testing.T) {
+	d := newDesk(t)
+	o := d.outside()
+	o.send()
+	s := d.backup()
+	from := d.size()
+	o.send()
+	shorter := *o
+	o.send()
+	n := d.unpacked(s)
+	if taken, err := n.engine.TakeLeaves(nil, []appliance.Note{{Name: "the auditor", Text: o.note}}); err != nil || taken.Known != o.size {
+		t.Fatalf("%+v, %v", taken, err)
+	}
+	short := func() {
+		t.Helper()
+		n.reopen()
+		if _, err := n.engine.ApplyLeaves(); !errors.Is(err, appliance.ErrTooShort) {
+			t.Fatalf("applied, though the auditor knows more: %v", err)
+		}
+	}
+	short()
+	if _, err := n.bring(map[string][]byte{"desk": shorter.file(from, withItems)}); err != nil {
+		t.Fatal(err)
+	}
+	short()
+	if _, err := n.bring(map[string][]byte{"desk": o.file(from, withItems)}); err != nil {
+		t.Fatal(err)
+	}
+	if r := n.revive(); r.Refusal != nil {
+		t.Fatal(r.Refusal.Words())
+	}
+	n.reopen()
+}
+
+// TestManyNames has an agent bring files in more names than there are agents. What was brought before stays.
+func TestManyNames(t *testing.T) {
+	d := newDesk(t)
+	o := d.outside()
+	o.send()
+	s := d.backup()
+	n := d.unpacked(s)
+	files := map[string][]byte{}
+	for i := range 2000 {
+		var b bytes.Buffer
+		name := fmt.Sprintf("%032d", i)
+		if err := auditlog.WriteBroughtHeader(&b, auditlog.BroughtHeader{Appliance: d.engine.Appliance(), From: name, First: o.size, Checkpoint: o.note}); err != nil {
+			t.Fatal(err)
+		}
+		files[name] = b.Bytes()
+	}
+	if taken, err := n.bring(files); err == nil {
+		t.Errorf("%d names were taken", len(taken.Heard))
+	}
+	if taken, err := n.bring(map[string][]byte{"desk": o.file(3, withItems)}); err != nil || !slices.Equal(taken.Heard, []string{"desk"}) {
+		t.Errorf("%+v, %v", taken, err)
+	}
 }
 
 // refusesOrders tries orders that must not restore it.
