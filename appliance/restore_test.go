@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -228,4 +230,17 @@ func TestRestoreAfterALongTime(t *testing.T) {
 		t.Error("the gate is shut after the restore")
 	}
 	n.reopen()
+
+	// Interrupted after the order, it removes what was brought when it starts again.
+	left := filepath.Join(n.dir, "restore")
+	if err := os.Mkdir(left, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(left, "leaves"), raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n.reopen()
+	if _, err := os.Stat(left); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("what was brought is still there: %v", err)
+	}
 }

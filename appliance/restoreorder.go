@@ -214,8 +214,8 @@ func (e *Engine) revive(it *item, approvals [][]byte, challenge []byte, now int6
 		return err
 	}
 	e.folded = nil
-	if err := os.RemoveAll(filepath.Join(e.Dir, restoreDir)); err != nil {
-		return fault("remove what was brought", err)
+	if err := e.forgetBrought(); err != nil {
+		return err
 	}
 	if err := e.adopt(); err != nil {
 		return err
@@ -227,6 +227,15 @@ func (e *Engine) revive(it *item, approvals [][]byte, challenge []byte, now int6
 		return err
 	}
 	return e.keepReserve()
+}
+
+// forgetBrought removes what a restore needed, requests of people among it: when it is over, and at a start after one that
+// was interrupted there.
+func (e *Engine) forgetBrought() error {
+	if err := os.RemoveAll(filepath.Join(e.Dir, restoreDir)); err != nil {
+		return fault("remove what was brought", err)
+	}
+	return nil
 }
 
 func (e *Engine) recordRestore(rec *recorder, it *item, approvals [][]byte, challenge []byte, device uint64) (uint64, error) {

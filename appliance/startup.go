@@ -78,6 +78,9 @@ func (e *Engine) open() (err error) {
 	if err := e.checkCounter(counter); err != nil {
 		return fault("start", err)
 	}
+	if err := e.forgetBrought(); err != nil {
+		return err
+	}
 	if err := e.adopt(); err != nil {
 		return fault("start", err)
 	}
