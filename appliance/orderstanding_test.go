@@ -155,6 +155,19 @@ func TestDestroyKey(t *testing.T) {
 	d.reopen()
 }
 
+// namesakes are CAs of somebody else that call themselves like one of ours, or nearly.
+func (d *desk) namesakes(key crypto.Signer) map[string]*x509.Certificate {
+	d.t.Helper()
+	ours := d.certificateOf(d.issuing).Subject
+	other := ours
+	other.CommonName = "  " + strings.ToUpper(strings.ReplaceAll(ours.CommonName, " ", "   "))
+	all := map[string]*x509.Certificate{}
+	for name, subject := range map[string]pkix.Name{"the same": ours, "in capitals, with spaces": other} {
+		all[name] = d.foreignCA(key, func(c *x509.Certificate) { c.Subject = subject })
+	}
+	return all
+}
+
 // A CA of somebody else gets a certificate by ours, with its own name and key identifier, so that what it issues is
 // valid under our root.
 func TestCrossCertify(t *testing.T) {
@@ -191,6 +204,11 @@ func TestCrossCertify(t *testing.T) {
 		d.refusedOrder(d.crossing(d.root, cross.Raw, nil), protocol.CodeCAInvalid) // signed by another
 		d.refusedOrder(d.crossing(d.root, d.certificateOf(d.root).Raw, nil), protocol.CodeCAInvalid)
 		d.refusedOrder(d.crossing(protocol.Digest{1}, foreign.Raw, nil), protocol.CodeIssuerUnknown)
+		for name, c := range d.namesakes(key) {
+			if r := d.order(d.crossing(d.root, c.Raw, nil)); r.Refusal == nil || !strings.Contains(r.Refusal.Words(), "name of our CA issuing") {
+				t.Errorf("%s: %+v", name, r)
+			}
+		}
 		other := must[*ecdsa.PrivateKey](t)(ecdsa.GenerateKey(elliptic.P384(), rand.Reader))
 		d.refusedOrder(d.crossing(d.root, d.foreignCA(other, nil).Raw, nil), protocol.CodeKeyType)
 		d.refusedOrder(d.crossing(d.root, foreign.Raw, func(c *protocol.CrossCertification) { c.NotAfter = d.now.Add(2000 * day).Unix() }), protocol.CodeValidityOutside)
@@ -468,6 +486,9 @@ func TestForeignCA(t *testing.T) {
 	d.refusedOrder(enrol("ministry", d.foreignCA(key, func(c *x509.Certificate) { c.IsCA = false }).Raw, nil, false), protocol.CodeCAInvalid)
 	d.refusedOrder(enrol("ministry", d.certificateOf(d.issuing).Raw, nil, false), protocol.CodeCAInvalid)
 	d.refusedOrder(enrol("ministry", foreign, []byte("nothing"), false), protocol.CodeSuperseded)
+	for _, c := range d.namesakes(key) {
+		d.refusedOrder(enrol("ministry", c.Raw, nil, false), protocol.CodeCAInvalid)
+	}
 	d.mustOrder(enrol("ministry", foreign, nil, false))
 	record := d.engine.State().Foreign["ministry"]
 	d.refusedOrder(enrol("ministry", foreign, nil, true), protocol.CodeSuperseded)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"coldseal/protocol"
 	"coldseal/protocol/policy"
@@ -62,8 +63,36 @@ func (s *State) checkCross(req *protocol.Request) (*x509.Certificate, *protocol.
 		if err := other.CheckSignature(other.SignatureAlgorithm, other.RawTBSCertificate, other.Signature); err != nil {
 			return nil, protocol.Refuse(protocol.CodeCAInvalid, "reason", "it is not signed by itself, so that nobody proves to hold the key")
 		}
+		if refusal := s.namesake(other); refusal != nil {
+			return nil, refusal
+		}
 	}
 	return other, nil
+}
+
+// namesake refuses a CA that is not ours and has the name of one that is: its certificates and CRLs would be taken for
+// ours wherever that name is all that is looked at (RFC 5280 section 6.3.3, step f).
+func (s *State) namesake(other *x509.Certificate) *protocol.Refusal {
+	for _, ca := range s.CAs {
+		if ca.Certificate == nil {
+			continue
+		}
+		ours, err := x509.ParseCertificate(ca.Certificate)
+		if err != nil || plainName(ours) == plainName(other) {
+			return protocol.Refuse(protocol.CodeCAInvalid, "reason", "it has the name of our CA "+ca.Label)
+		}
+	}
+	return nil
+}
+
+// plainName is a subject as programs compare it: whatever the string types, letters' case and runs of spaces are (RFC 5280
+// section 7.1).
+func plainName(c *x509.Certificate) string {
+	var b strings.Builder
+	for _, a := range c.Subject.Names {
+		fmt.Fprintf(&b, "%v=%q;", a.Type, strings.ToLower(strings.Join(strings.Fields(fmt.Sprint(a.Value)), " ")))
+	}
+	return b.String()
 }
 
 // parseCA reads the certificate of a CA, ours or not.
@@ -162,6 +191,9 @@ func (s *State) checkForeignCA(req *protocol.Request) *protocol.Refusal {
 	}
 	if ours, found := s.CAs[protocol.DigestOf(certificate.RawSubjectPublicKeyInfo)]; found {
 		return protocol.Refuse(protocol.CodeCAInvalid, "reason", "it is our CA "+ours.Label)
+	}
+	if refusal := s.namesake(certificate); refusal != nil && !ca.Retired {
+		return refusal
 	}
 	if !exists && len(s.Foreign) >= protocol.MaxCAs {
 		return protocol.Refuse(protocol.CodeTooLarge, "thing", "list of foreign CAs", "limit", fmt.Sprint(protocol.MaxCAs))
