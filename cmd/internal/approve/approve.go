@@ -290,14 +290,36 @@ func (a *approving) present(key Key, all []wanted, challenge []byte) (string, er
 		return "", err
 	}
 	id := protocol.Digest(verifier.ID())
+	if who, found := a.officer(id, all); found {
+		return who, nil
+	}
+	fmt.Fprintln(a.words, "the key is not an officer's: the appliance looks for its approver certificate")
+	return key.Holder(a.known, id)
+}
+
+// officer says whose key it is of those who decide orders: an officer's, that of somebody who may recover the roster, or,
+// for an order that brings a roster, one of its officers', who has to approve it as well.
+func (a *approving) officer(id protocol.Digest, all []wanted) (string, bool) {
 	if o, _, found := auditlog.Officer(a.known.Roster, id); found {
 		if o.Suspended {
 			a.warn("%s is suspended: the approval will not count", o.Person)
 		}
-		return o.Person + " (" + o.Name + ")", nil
+		return o.Person + " (" + o.Name + ")", true
 	}
-	fmt.Fprintln(a.words, "the key is not an officer's: the appliance looks for its approver certificate")
-	return key.Holder(a.known, id)
+	if len(all) != 1 || all[0].req.Kind != protocol.KindRoster && all[0].req.Kind != protocol.KindRecovery {
+		return "", false
+	}
+	if o, _, found := auditlog.Officer(a.known.Roster.Recovery.Roster(), id); found {
+		return o.Person + " (" + o.Name + ", for recovery)", true
+	}
+	if c, refusal := all[0].req.Replacement(); refusal == nil {
+		if next, err := policy.DecodeRoster(c.New); err == nil {
+			if o, _, found := auditlog.Officer(next, id); found {
+				return o.Person + " (" + o.Name + ", of the new roster)", true
+			}
+		}
+	}
+	return "", false
 }
 
 func (a *approving) question(n int, who string) string {
