@@ -52,6 +52,7 @@ var byWayOf = map[string]string{
 	"appliance/signer Client.SignBatch":        "FuzzReply",
 	"protocol/policy CompiledProfile.CheckKey": "FuzzCheckKey",
 	"appliance/signer Client.ECDH":             "FuzzReply",
+	"appliance/signer Share":                   "FuzzReply",
 	"appliance/lint Client.Certificates":       "FuzzMessages",
 	"appliance/lint Client.CRLs":               "FuzzMessages",
 }

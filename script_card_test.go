@@ -23,13 +23,13 @@ type cards struct {
 	environment map[string]string
 }
 
-// startCards starts them with two readers; the cards are kept in dir.
+// startCards starts them with four readers; the cards are kept in dir.
 func startCards(dir string) (*cards, error) {
 	program := filepath.Join(dir, "pivtest")
 	if out, err := exec.Command("go", "build", "-o", program, "./agent/station/pivtest").CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("build pivtest: %w: %s", err, out)
 	}
-	c := &cards{process: exec.Command(program, "--dir", dir), environment: map[string]string{}}
+	c := &cards{process: exec.Command(program, "--dir", dir, "--readers", "4"), environment: map[string]string{}}
 	c.process.Stderr = os.Stderr
 	stdin, err := c.process.StdinPipe()
 	if err != nil {

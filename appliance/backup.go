@@ -76,33 +76,37 @@ type KeyFile struct {
 	Path string // where it is
 }
 
-// Backup writes a backup of the appliance as it is to a medium, unchecked, and returns the shares that open it, which
-// nobody has but the caller. What an interrupted backup left on the medium is removed first.
-func (e *Engine) Backup(m *media.Medium, shares Shares, files []KeyFile) (Backup, []shamir.Share, error) {
+// Backup writes a backup of the appliance as it is to a medium, unchecked, and hands out the shares that open it, which are
+// kept nowhere. One whose shares could not be handed out is none. What an interrupted backup left on the medium is removed
+// first.
+func (e *Engine) Backup(m *media.Medium, shares Shares, files []KeyFile, handOut func(*Backup, []shamir.Share) error) (Backup, error) {
 	if err := e.ready(); err != nil {
-		return Backup{}, nil, err
+		return Backup{}, err
 	}
 	if err := shares.Check(); err != nil {
-		return Backup{}, nil, err
+		return Backup{}, err
 	}
 	if err := sweepBackups(m, e.appliance); err != nil {
-		return Backup{}, nil, err
+		return Backup{}, err
 	}
 	b := Backup{Version: protocol.Version, Appliance: e.appliance, Name: e.genesis.Name, Created: e.Now().Unix()}
 	private, err := ecdh.P256().GenerateKey(e.Rand)
 	if err != nil {
-		return b, nil, fault("make the backup's key", err)
+		return b, fault("make the backup's key", err)
 	}
 	secret := [shamir.SecretSize]byte(private.Bytes())
 	defer clear(secret[:])
 	var split []shamir.Share
 	if b.Set, split, err = shamir.Split(secret, shares.Needed, shares.All, e.Rand); err != nil {
-		return b, nil, fault("split the backup's key", err)
+		return b, fault("split the backup's key", err)
 	}
 	if err := e.writeParts(m, &b, private.PublicKey(), files); err != nil {
-		return b, nil, err
+		return b, err
 	}
-	return b, split, b.write(m, fileUnchecked)
+	if err := handOut(&b, split); err != nil {
+		return b, err
+	}
+	return b, b.write(m, fileUnchecked)
 }
 
 // path is the name of a file of the backup on a medium.

@@ -48,7 +48,7 @@ func TestShares(t *testing.T) {
 		}
 	}
 	for _, bad := range []appliance.Shares{{1, 3}, {2, 2}, {3, 3}, {2, 17}, {0, 0}, {4, 3}} {
-		if _, _, err := d.engine.Backup(medium(t, t.TempDir()), bad, d.keyFiles()); err == nil {
+		if _, err := d.engine.Backup(medium(t, t.TempDir()), bad, d.keyFiles(), nil); err == nil {
 			t.Errorf("a backup that %d of %d open: the loss of one would lose it", bad.Needed, bad.All)
 		}
 	}
@@ -131,7 +131,15 @@ func TestHalfABackup(t *testing.T) {
 	if all, err := appliance.Backups(medium(t, s.dir), s.backup.Appliance); err != nil || len(all) != 0 {
 		t.Fatalf("%v, %v", all, err)
 	}
-	again, _, err := d.engine.Backup(medium(t, s.dir), appliance.Shares{Needed: 2, All: 3}, d.keyFiles())
+	// Neither does one whose shares could not be handed out.
+	pulled := errors.New("the card was pulled")
+	if _, err := d.engine.Backup(medium(t, s.dir), appliance.Shares{Needed: 2, All: 3}, d.keyFiles(), func(*appliance.Backup, []shamir.Share) error { return pulled }); !errors.Is(err, pulled) {
+		t.Fatal(err)
+	}
+	if all, err := appliance.Backups(medium(t, s.dir), s.backup.Appliance); err != nil || len(all) != 0 {
+		t.Fatalf("%v, %v", all, err)
+	}
+	again, err := d.engine.Backup(medium(t, s.dir), appliance.Shares{Needed: 2, All: 3}, d.keyFiles(), s.take)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -295,15 +303,15 @@ func TestTokenFiles(t *testing.T) {
 		return append(d.keyFiles(), appliance.KeyFile{Name: name, Path: object})
 	}
 	for _, bad := range []string{"ledger.db", "keys", "../keys/x", "keys/../x", "/etc/x", "token/a b", "other/x", "token//x", "token/" + strings.Repeat("x", 200)} {
-		if _, _, err := d.engine.Backup(medium(t, s.dir), appliance.Shares{Needed: 2, All: 3}, beside(bad)); err == nil {
+		if _, err := d.engine.Backup(medium(t, s.dir), appliance.Shares{Needed: 2, All: 3}, beside(bad), s.take); err == nil || len(s.shares) > 0 {
 			t.Errorf("%q went into a backup", bad)
 		}
 	}
-	b, shares, err := d.engine.Backup(medium(t, s.dir), appliance.Shares{Needed: 2, All: 3}, beside("token/0d6c9a5b-1/1.object"))
+	b, err := d.engine.Backup(medium(t, s.dir), appliance.Shares{Needed: 2, All: 3}, beside("token/0d6c9a5b-1/1.object"), s.take)
 	if err != nil {
 		t.Fatal(err)
 	}
-	key := must[media.Key](t)(b.Key([]appliance.NamedShare{named(shares[0]), named(shares[1])}))
+	key := must[media.Key](t)(b.Key(s.shares[:2]))
 	dir := filepath.Join(t.TempDir(), "state")
 	if err := appliance.Unpack(context.Background(), medium(t, s.dir), &b, key, dir); err != nil {
 		t.Fatal(err)

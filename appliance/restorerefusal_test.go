@@ -178,7 +178,7 @@ func (d *desk) refusesOrders(raw []byte, size int) {
 	if _, err := d.engine.Order(set, nil); !errors.Is(err, appliance.ErrRestoring) {
 		t.Errorf("another order: %v", err)
 	}
-	if _, _, err := d.engine.Backup(medium(t, t.TempDir()), appliance.Shares{Needed: 2, All: 3}, nil); !errors.Is(err, appliance.ErrRestoring) {
+	if _, err := d.engine.Backup(medium(t, t.TempDir()), appliance.Shares{Needed: 2, All: 3}, nil, nil); !errors.Is(err, appliance.ErrRestoring) {
 		t.Errorf("a backup: %v", err)
 	}
 	if !d.engine.Restoring() || d.size() != uint64(size) {

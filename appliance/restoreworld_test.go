@@ -47,15 +47,20 @@ func medium(t testing.TB, dir string) *media.Medium {
 func (w *world) backup() saved {
 	w.t.Helper()
 	s := saved{dir: w.t.TempDir()}
-	b, shares, err := w.engine.Backup(medium(w.t, s.dir), appliance.Shares{Needed: 2, All: 3}, w.keyFiles())
+	b, err := w.engine.Backup(medium(w.t, s.dir), appliance.Shares{Needed: 2, All: 3}, w.keyFiles(), s.take)
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	s.backup = b
+	return s
+}
+
+// take takes the shares that are handed out.
+func (s *saved) take(_ *appliance.Backup, shares []shamir.Share) error {
 	for _, share := range shares {
 		s.shares = append(s.shares, named(share))
 	}
-	return s
+	return nil
 }
 
 func named(s shamir.Share) appliance.NamedShare {

@@ -37,8 +37,11 @@ var said = []struct {
 	{"smart card error 6d00", signer.MechanismMissing},
 }
 
-// codeOf tells which trouble an error of piv-go is.
+// codeOf tells which trouble an error of piv-go is, or one of ours.
 func codeOf(err error) signer.TroubleCode {
+	if code, is := codeOfOwn(err); is {
+		return code
+	}
 	var pin piv.AuthErr
 	if errors.As(err, &pin) {
 		if pin.Retries == 0 {
@@ -75,6 +78,7 @@ var mends = map[signer.TroubleCode]string{
 	signer.DeviceBusy:       "end the program that uses the card, such as gpg-agent's scdaemon or a browser, and run the same command again",
 	signer.PINLocked:        "unblock the PIN with the PUK: ykman piv access unblock-pin",
 	signer.MechanismMissing: "order a key that the card can hold: P-256, P-384, or with firmware 5.7 RSA-3072 and RSA-4096",
+	signer.DeviceGone:       "put the card in again and run the same command again",
 	signer.DeviceDenied:     "put the management key under the PIN: ykman piv access change-management-key --generate --protect",
 }
 

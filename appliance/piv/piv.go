@@ -11,5 +11,8 @@
 // be done: a card has no counter, and Ed25519 wants the whole message on the card, which is too small for a CRL. The
 // appliance verifies the signatures.
 //
+// Beside its keys, a card may hold its owner's share of a backup's key (Share), in an object that wants the PIN. That is raw
+// commands over a little PC/SC of our own, for piv-go reads and writes no such object.
+//
 // PC/SC is C: without cgo the package only says that it is missing.
 package piv

@@ -44,20 +44,37 @@ type key struct {
 // Open opens the card with the serial number in the locator, in any reader or in those whose name has what the locator
 // says, and verifies the PIN. The locator's socket is that of pcscd, where it is not the usual one.
 func Open(l signer.Locator, pin []byte) (signer.Device, error) {
-	serial, err := strconv.ParseUint(l.Attribute("serial"), 10, 32)
+	serial, err := number(l)
+	if err == nil {
+		err = reach(l)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("locator %s: serial is not a number that cards have", l)
+		return nil, err
 	}
-	if socket := l.Attribute("socket"); socket != "" {
-		if err := os.Setenv("PCSCLITE_CSOCK_NAME", socket); err != nil {
-			return nil, fmt.Errorf("locator %s: %w", l, err)
-		}
-	}
-	t := &Token{locator: l, serial: uint32(serial), pin: string(pin)}
+	t := &Token{locator: l, serial: serial, pin: string(pin)}
 	if t.card, err = t.find(); err != nil {
 		return nil, explain(l, "open", err)
 	}
 	return t, nil
+}
+
+// number is the card's.
+func number(l signer.Locator) (uint32, error) {
+	serial, err := strconv.ParseUint(l.Attribute("serial"), 10, 32)
+	if err != nil {
+		return 0, fmt.Errorf("locator %s: serial is not a number that cards have", l)
+	}
+	return uint32(serial), nil
+}
+
+// reach tells PC/SC where pcscd is, where it is not the usual place.
+func reach(l signer.Locator) error {
+	if socket := l.Attribute("socket"); socket != "" {
+		if err := os.Setenv("PCSCLITE_CSOCK_NAME", socket); err != nil {
+			return fmt.Errorf("locator %s: %w", l, err)
+		}
+	}
+	return nil
 }
 
 // find opens the card among those in the readers and verifies the PIN.

@@ -43,6 +43,8 @@ func lie(mode string) error {
 				return Hello{Version: Version, Backend: "liar", Pace: 100}, nil
 			}
 			return Hello{Version: Version, Backend: "liar"}, nil
+		case *shareRequest:
+			return lieAboutShares(mode, r), nil
 		case *createRequest:
 			return lieAboutCreation(mode, ca, r)
 		case *signRequest:

@@ -127,8 +127,8 @@ func (l Locator) check() error {
 			return missing("one of device, such as /dev/tpmrm0, and socket")
 		}
 	case PIV:
-		if l.attributes["serial"] == "" {
-			return missing("serial, the card's number")
+		if l.attributes["serial"] == "" && l.attributes["reader"] == "" {
+			return missing("serial, the card's number, or for a share reader, a part of the reader's name")
 		}
 	}
 	return nil

@@ -18,6 +18,7 @@ const (
 	opPin
 	opDestroy
 	opObjects
+	opShare
 )
 
 // The codes of refusals. A refusal is the caller's mistake, not the signer's: nothing was done and the signer lives on.
@@ -135,6 +136,8 @@ func decodeRequest(op uint64, body []byte) (any, error) {
 		request = new(pinMessage)
 	case opDestroy:
 		request = new(destroyRequest)
+	case opShare:
+		request = new(shareRequest)
 	default:
 		return nil, fmt.Errorf("no operation %d", op)
 	}
@@ -165,6 +168,8 @@ func newReply(op uint64) any {
 		return new(nothing)
 	case opObjects:
 		return new(objectsReply)
+	case opShare:
+		return new(shareReply)
 	}
 	return nil
 }

@@ -88,6 +88,8 @@ func (s *server) carryOut(op uint64, body []byte) (any, error) {
 		return s.destroy(r)
 	}
 	switch op {
+	case opShare:
+		return nil, refuse(RefusedDevice, "shares lie on cards; this process has keys")
 	case opKeys:
 		return s.list()
 	case opObjects:

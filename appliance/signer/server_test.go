@@ -403,6 +403,7 @@ func examples(t testing.TB) map[uint64]any {
 		opPin:     pinMessage{sha256.Sum256(nil)},
 		opDestroy: destroyRequest{m.id("ca"), CA},
 		opObjects: nothing{},
+		opShare:   shareRequest{someShare},
 	}
 }
 
@@ -458,6 +459,9 @@ func FuzzReply(f *testing.F) {
 		}
 		if again, err := cose.Marshal(reply); err != nil || !bytes.Equal(again, body) {
 			t.Fatalf("read %x, wrote %x, %v", body, again, err)
+		}
+		if card, is := reply.(*shareReply); is && card.check(nil) == nil && (len(card.Shares) == 0 || len(card.Shares) > MaxShares) {
+			t.Fatalf("%d shares", len(card.Shares))
 		}
 		keys, ok := reply.(*keysReply)
 		if !ok {

@@ -34,6 +34,9 @@ const (
 	CounterForeign   TroubleCode = "counter-foreign"
 	KeyMissing       TroubleCode = "key-missing"
 	KeyWrong         TroubleCode = "key-wrong"
+	ManagementKey    TroubleCode = "management-key"
+	ShareMissing     TroubleCode = "share-missing"
+	ObjectTaken      TroubleCode = "object-taken"
 )
 
 // TroubleRow is a row of the table of troubles. In Mend, MODULE, TOKEN, DEVICE and INDEX stand for what the locator says.
@@ -68,6 +71,9 @@ func Troubles() []TroubleRow {
 		{CounterForeign, "the TPM's NV indices are used by something else", "give the locator an index of its own: tpm:…?index=INDEX; this lists those in use: tpm2_getcap handles-nv-index"},
 		{KeyMissing, "a key is not on the device", "this compares device and ledger: coldseal-appliance keys; put the right device back, or restore the key"},
 		{KeyWrong, "a key on the device is not what its name says", "this compares device and ledger: coldseal-appliance keys; put back what was there"},
+		{ManagementKey, "the card can't be written to with this management key", "give the card's own with --card-key-file, or put it under the PIN: ykman piv access change-management-key --generate --protect"},
+		{ShareMissing, "the card holds no share of a backup", "take the card that was there when the backup was made"},
+		{ObjectTaken, "where a share would be, the card holds something else", "take another card; this shows what it is: yubico-piv-tool -a verify-pin -a read-object --id 0x5fc121"},
 	}
 }
 

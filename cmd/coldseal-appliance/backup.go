@@ -37,11 +37,12 @@ func backupCreateCommand() *cobra.Command {
 	var shares appliance.Shares
 	var screen, withoutKeys, yes, asJSON bool
 	c := &cobra.Command{
-		Use:   "create --state DIR --media DIR (--out DIR | --show)",
+		Use:   "create --state DIR --media DIR (--out DIR | --show | --card LOCATOR …)",
 		Short: "write a backup to a medium and hand out the shares that open it",
-		Long: "Each share goes to one person. With --out it is written to two files, words and a QR code, which are to be carried away and\n" +
-			"removed; with --show it is shown on the screen, one after the other, to be written down. Interrupted, the backup is not\n" +
-			"there and its shares open nothing: begin again. backup check comes next.",
+		Long: "Each share goes to one person. With --card it is written to that person's card, and is read from there with the card's PIN\n" +
+			"only; the others are for paper. With --out they are written to two files each, words and a QR code, which are to be carried\n" +
+			"away and removed; with --show they are shown on the screen, one after the other, to be written down. Interrupted, the\n" +
+			"backup does not count: begin again; a card keeps the share it had beside the new one. backup check comes next.",
 		Args: cobra.NoArgs,
 	}
 	d := addDevices(c)
@@ -56,10 +57,20 @@ func backupCreateCommand() *cobra.Command {
 	f.BoolVar(&yes, "yes", false, "do not wait for the holders of shares; for rehearsals")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	cli.Require(c, "media")
-	c.MarkFlagsOneRequired("out", "show")
+	cards := addCards(c, d, true)
+	c.MarkFlagsOneRequired("out", "show", "card")
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := shares.Check(); err != nil {
 			return cli.Usage("%w", err)
+		}
+		if err := cards.check(); err != nil {
+			return err
+		}
+		switch n := len(cards.all); {
+		case n > shares.All:
+			return cli.Usage("%d cards for %d shares", n, shares.All)
+		case n < shares.All && out == "" && !screen:
+			return cli.Usage("%d cards for %d shares: give --out or --show for the others", n, shares.All)
 		}
 		return d.engine(cmd.Context(), func(e *appliance.Engine, _ appliance.Config) error {
 			files, err := keyFiles(d.state, token, withoutKeys)
@@ -71,20 +82,24 @@ func backupCreateCommand() *cobra.Command {
 				return err
 			}
 			defer m.Close()
-			b, split, err := e.Backup(m, shares, files)
+			var names []string
+			b, err := e.Backup(m, shares, files, func(b *appliance.Backup, split []shamir.Share) (err error) {
+				if err := cards.write(cmd.Context(), cmd.ErrOrStderr(), split); err != nil {
+					return err
+				}
+				split = split[len(cards.all):]
+				if out != "" {
+					if names, err = writeShares(out, b, split); err != nil {
+						return err
+					}
+				}
+				if screen {
+					return showShares(cmd.OutOrStdout(), b, split, yes)
+				}
+				return nil
+			})
 			if err != nil {
 				return err
-			}
-			var names []string
-			if out != "" {
-				if names, err = writeShares(out, &b, split); err != nil {
-					return err
-				}
-			}
-			if screen {
-				if err := showShares(cmd.OutOrStdout(), &b, split, yes); err != nil {
-					return err
-				}
 			}
 			return printBackup(cmd, b, names, asJSON)
 		})
@@ -196,7 +211,7 @@ func backupListCommand() *cobra.Command {
 func backupCheckCommand() *cobra.Command {
 	var medium, set string
 	c := &cobra.Command{
-		Use:   "check --state DIR --media DIR (--share FILE … | --ask)",
+		Use:   "check --state DIR --media DIR (--share FILE … | --card LOCATOR … | --ask)",
 		Short: "read shares back, and open the backup for trial when all have been",
 		Long: "Shares may be read back one at a time, by several of these commands; which have been is remembered. When the last one is,\n" +
 			"with as many given as are needed, the backup is opened into a folder that is removed again: the whole log is replayed and\n" +
@@ -206,7 +221,7 @@ func backupCheckCommand() *cobra.Command {
 	d := addDevices(c)
 	c.Flags().StringVar(&medium, "media", "", "`directory` of the medium")
 	c.Flags().StringVar(&set, "set", "", "`name` of the backup's set of shares, if there are several backups; else the newest")
-	s := addShares(c)
+	s := addShares(c, d)
 	cli.Require(c, "media")
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
 		digest, err := appliance.Identity(d.state)
@@ -222,7 +237,7 @@ func backupCheckCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		shares, err := s.read(cmd.InOrStdin())
+		shares, err := s.read(cmd, b.Set.ID)
 		if err != nil {
 			return err
 		}

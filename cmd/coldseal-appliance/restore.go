@@ -33,7 +33,7 @@ func restoreOpenCommand() *cobra.Command {
 	var medium, set string
 	var digest protocol.Digest
 	c := &cobra.Command{
-		Use:   "open --state DIR --media DIR --digest DIGEST (--share FILE … | --ask)",
+		Use:   "open --state DIR --media DIR --digest DIGEST (--share FILE … | --card LOCATOR … | --ask)",
 		Short: "open a backup into an empty state directory",
 		Long: "The state directory must not be there, or be empty. The key store that comes with the backup opens with its own passphrase\n" +
 			"or secret file; keys in devices have to be there. Interrupted, give the same command again.",
@@ -43,7 +43,7 @@ func restoreOpenCommand() *cobra.Command {
 	c.Flags().StringVar(&medium, "media", "", "`directory` of the medium")
 	c.Flags().StringVar(&set, "set", "", "`name` of the backup's set of shares, if there are several backups; else the newest")
 	cli.DigestVar(c.Flags(), &digest, "digest", "genesis digest of the appliance, typed from the minutes")
-	s := addShares(c)
+	s := addShares(c, d)
 	cli.Require(c, "media", "digest")
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
 		m, err := media.OpenMedium(medium)
@@ -55,7 +55,7 @@ func restoreOpenCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		shares, err := s.read(cmd.InOrStdin())
+		shares, err := s.read(cmd, b.Set.ID)
 		if err != nil {
 			return err
 		}

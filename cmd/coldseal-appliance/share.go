@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -16,25 +17,29 @@ import (
 	"coldseal/protocol/shamir"
 )
 
-// Shares of a backup's key reach people as files, or on the screen: words to write down, and a QR code of the same. A card
-// holds a share as the 64 bytes of shamir.Share.Encode.
+// Shares of a backup's key reach people as files, on the screen, words to write down and a QR code of the same, or on cards
+// (card.go).
 
 // shareFlags say where shares are.
 type shareFlags struct {
 	files []string
 	ask   bool
+	cards *cardFlags
 }
 
-func addShares(c *cobra.Command) *shareFlags {
-	s := &shareFlags{}
+func addShares(c *cobra.Command, d *devices) *shareFlags {
+	s := &shareFlags{cards: addCards(c, d, false)}
 	c.Flags().StringArrayVar(&s.files, "share", nil, "`file` of a share, as words, as the text of its QR code, or its bytes; give one for each")
 	c.Flags().BoolVar(&s.ask, "ask", false, "ask for shares at the terminal, a line each, until an empty one")
-	c.MarkFlagsOneRequired("share", "ask")
+	c.MarkFlagsOneRequired("share", "card", "ask")
 	return s
 }
 
-// read gets the shares. What is none is named.
-func (s *shareFlags) read(stdin io.Reader) (all []appliance.NamedShare, err error) {
+// read gets the shares of a set. What is none is named.
+func (s *shareFlags) read(cmd *cobra.Command, set shamir.ID) (all []appliance.NamedShare, err error) {
+	if err := s.cards.check(); err != nil {
+		return nil, err
+	}
 	add := func(name string, data []byte) error {
 		share, err := parseShare(data)
 		if err != nil {
@@ -44,7 +49,7 @@ func (s *shareFlags) read(stdin io.Reader) (all []appliance.NamedShare, err erro
 		return nil
 	}
 	for _, file := range s.files {
-		data, err := cli.ReadInput(file, stdin, shamir.MaxText)
+		data, err := cli.ReadInput(file, cmd.InOrStdin(), shamir.MaxText)
 		if err == nil {
 			err = add(file, data)
 		}
@@ -53,8 +58,13 @@ func (s *shareFlags) read(stdin io.Reader) (all []appliance.NamedShare, err erro
 			return nil, err
 		}
 	}
+	cards, err := s.cards.read(cmd.Context(), cmd.ErrOrStderr(), set)
+	if err != nil {
+		return nil, err
+	}
+	all = append(all, cards...)
 	for s.ask {
-		name := fmt.Sprintf("typed share %d", len(all)-len(s.files)+1)
+		name := fmt.Sprintf("typed share %d", len(all)-len(s.files)-len(cards)+1)
 		line, err := cli.Ask(name + " (nothing: no more)")
 		if err != nil {
 			return nil, err
@@ -83,13 +93,15 @@ func sheet(b *appliance.Backup, s shamir.Share) string {
 	var text strings.Builder
 	fmt.Fprintf(&text, "# share %d of %d, set %s\n", s.Index, s.Count, s.Set)
 	fmt.Fprintf(&text, "# any %d of them open the backup of the appliance %s, %s\n", s.Threshold, b.Name, media.Tag(b.Appliance))
-	for i, word := range s.Words() {
-		fmt.Fprintf(&text, "%2d %-10s", i+1, word)
-		if i%4 == 3 {
-			text.WriteString("\n")
+	n := 0
+	for line := range slices.Chunk(s.Words(), 4) {
+		var columns strings.Builder
+		for _, word := range line {
+			n++
+			fmt.Fprintf(&columns, "%2d %-10s", n, word)
 		}
+		text.WriteString(strings.TrimRight(columns.String(), " ") + "\n")
 	}
-	text.WriteString("\n")
 	return text.String()
 }
 

@@ -4,6 +4,8 @@
 // Its flags say which devices keep the keys; there is nothing to type. PINs and the secret that opens the key store come
 // from files and descriptors, never from the command line or the environment.
 //
+// With --card it has no keys: it puts a share of a backup's key on a person's card, or reads it, and ends.
+//
 // A device that can't be used does not end it: it tells the appliance which trouble it is, and nothing else.
 package main
 
@@ -51,6 +53,8 @@ type options struct {
 	passphrase int
 	fd         int
 	places     []place
+	card       bool // one place, a card that holds a share
+	management int  // descriptor of its management key, -1 if there is none
 }
 
 // place is a device and the descriptor its PIN is read from, -1 if there is none.
@@ -73,11 +77,17 @@ func parse(args []string) (options, error) {
 		case err != nil || fd < 0:
 			return errors.New("not a descriptor")
 		case len(o.places) == 0 || o.places[len(o.places)-1].pin >= 0:
-			return errors.New("it belongs behind the --keys whose PIN it is")
+			return errors.New("it belongs behind the --keys or --card whose PIN it is")
 		}
 		o.places[len(o.places)-1].pin = fd
 		return nil
 	})
+	flags.Func("card", "`locator` of a person's card that holds a share, such as piv:serial=12345678; no keys are opened then", func(text string) error {
+		o.card = true
+		o.places = append(o.places, place{text: text, pin: -1})
+		return nil
+	})
+	flags.IntVar(&o.management, "management-key-fd", -1, "`descriptor` to read that card's management key from, to write to it")
 	flags.StringVar(&o.dir, "dir", "", "`directory` of the key store and of what devices leave with us; made if there is none")
 	flags.StringVar(&o.secretFile, "secret-file", "", "`file` of 32 bytes the key store is encrypted under")
 	flags.IntVar(&o.passphrase, "passphrase-fd", -1, "`descriptor` to read the key store's passphrase from")
@@ -111,9 +121,22 @@ func parse(args []string) (options, error) {
 			used[p.pin] = "another --pin-fd"
 		}
 	}
+	if o.management >= 0 {
+		if other := used[o.management]; other != "" {
+			return o, fmt.Errorf("--management-key-fd and %s are both %d", other, o.management)
+		}
+	}
 	switch {
 	case flags.NArg() > 0:
 		return o, fmt.Errorf("unexpected argument %q", flags.Arg(0))
+	case o.card && (len(o.places) != 1 || o.dir != "" || o.secretFile != "" || o.passphrase >= 0):
+		return o, errors.New("--card goes with --pin-fd and --management-key-fd alone")
+	case o.card && (o.places[0].Scheme() != signer.PIV || o.places[0].pin < 0):
+		return o, errors.New("--card is a PIV card, and --pin-fd has its PIN")
+	case o.card:
+		return o, nil
+	case o.management >= 0:
+		return o, errors.New("--management-key-fd belongs to --card")
 	case o.dir == "":
 		return o, errors.New("--dir is missing")
 	case (o.secretFile == "") == (o.passphrase < 0):
@@ -139,6 +162,9 @@ func run(args []string) error {
 	memory, err := harden()
 	if err != nil {
 		return err
+	}
+	if o.card {
+		return serveCard(o)
 	}
 	backend, hello, err := assemble(o)
 	if trouble, ok := errors.AsType[*signer.Trouble](err); ok {
