@@ -38,7 +38,7 @@ test: deps build check ## everything that is promised, with real parts
 
 soak: deps ## the worst days, nothing sampled: an hour
 	@set -o pipefail; export FIRE_ALL=1 FIRE_KILLS=5000 CGO_ENABLED=1; { \
-	  $(GO) test -count=1 -timeout 30m -v -run 'TestForge|TestQuorum|TestDeviceFaults|TestDecodersAreBounded' . ./appliance ./agent ./protocol/policy && \
+	  $(GO) test -count=1 -timeout 30m -v -run 'TestForge|TestQuorum|TestDeviceFaults|TestDecodersAreBounded|TestPulled' . ./appliance ./agent ./protocol/policy && \
 	  $(GO) test -count=1 -timeout 60m -v ./fire ./appliance/piv; } | grep -Ev '^ *(=== |--- PASS: [^ ]*/)'
 
 check: deps ## form: gofmt, vet, staticcheck

@@ -18,6 +18,7 @@ import (
 // cards are smart cards behind pcscd, in a world of their own: agent/station/pivtest is a program, which ends with its
 // standard input.
 type cards struct {
+	dir         string
 	process     *exec.Cmd
 	stdin       io.Closer
 	environment map[string]string
@@ -29,7 +30,7 @@ func startCards(dir string) (*cards, error) {
 	if out, err := exec.Command("go", "build", "-o", program, "./agent/station/pivtest").CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("build pivtest: %w: %s", err, out)
 	}
-	c := &cards{process: exec.Command(program, "--dir", dir, "--readers", "4"), environment: map[string]string{}}
+	c := &cards{dir: dir, process: exec.Command(program, "--dir", dir, "--readers", "4"), environment: map[string]string{}}
 	c.process.Stderr = os.Stderr
 	stdin, err := c.process.StdinPipe()
 	if err != nil {
@@ -61,19 +62,24 @@ func (c *cards) stop() {
 
 // tell does one thing with the readers (agent/station/pivtest/control.go).
 func (c *cards) tell(words ...string) error {
+	_, err := c.ask(words...)
+	return err
+}
+
+func (c *cards) ask(words ...string) (string, error) {
 	conn, err := net.Dial("unix", c.environment["PIVTEST"])
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer conn.Close()
 	if _, err := fmt.Fprintln(conn, strings.Join(words, " ")); err != nil {
-		return err
+		return "", err
 	}
 	answer, err := bufio.NewReader(conn).ReadString('\n')
 	if err != nil || !strings.HasPrefix(answer, "ok") {
-		return fmt.Errorf("%v: %s %w", words, strings.TrimSpace(answer), err)
+		return "", fmt.Errorf("%v: %s %w", words, strings.TrimSpace(answer), err)
 	}
-	return nil
+	return strings.TrimSpace(strings.TrimPrefix(answer, "ok")), nil
 }
 
 // card WORDS… does something with the readers of this script, which are there from the first time on; a card that is put
@@ -97,8 +103,9 @@ func card(ts *testscript.TestScript, _ bool, args []string) {
 
 type cardsKey struct{}
 
-// boxPIV has the keys on a card whose management key lies under its PIN.
-func boxPIV(t *testing.T) box {
+// newCards are cards for a test, and where pcscd is found.
+func newCards(t *testing.T) *cards {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "cards-")
 	if err != nil {
 		t.Fatal(err)
@@ -109,6 +116,21 @@ func boxPIV(t *testing.T) box {
 		t.Fatal(err)
 	}
 	t.Cleanup(c.stop)
+	return c
+}
+
+// locator is how the appliance is told of the card that was put in first.
+func (c *cards) locator() string {
+	return "piv:serial=9000001;socket=" + c.environment["PCSCLITE_CSOCK_NAME"]
+}
+
+// boxPIV has the keys on a card whose management key lies under its PIN.
+func boxPIV(t *testing.T) box {
+	return newCards(t).box(t)
+}
+
+func (c *cards) box(t *testing.T) box {
+	t.Helper()
 	if err := c.tell("new", "0", "appliance"); err != nil {
 		t.Fatal(err)
 	}
@@ -123,12 +145,12 @@ func boxPIV(t *testing.T) box {
 		}
 		return err
 	}
-	err = errors.Join(tool("", "-a", "set-mgm-key", "-n", management), tool("881a8918"+management, "--key="+management, "-a", "write-object", "--id", "0x5fc109"))
+	err := errors.Join(tool("", "-a", "set-mgm-key", "-n", management), tool("881a8918"+management, "--key="+management, "-a", "write-object", "--id", "0x5fc109"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return box{
-		locator: "piv:serial=9000001;socket=" + c.environment["PCSCLITE_CSOCK_NAME"], log: "softkey:", pin: "123456",
+		locator: c.locator(), log: "softkey:", pin: "123456",
 		commands: map[string]func(*testscript.TestScript, bool, []string){
 			"card": func(ts *testscript.TestScript, _ bool, args []string) { ts.Check(c.tell(args...)) },
 			"log":  logHas,

@@ -73,6 +73,7 @@ func broken(err error) bool {
 var mends = map[signer.TroubleCode]string{
 	signer.ManagerMissing:   "start pcscd: systemctl start pcscd.socket",
 	signer.DeviceAbsent:     "plug the card or its reader in; this shows what is there: opensc-tool --list-readers",
+	signer.DeviceGone:       "put the card in again and run the same command again",
 	signer.TokenAbsent:      "put the card in; this shows what is there: opensc-tool --list-readers",
 	signer.TokenSwapped:     "put the right card in, or correct serial in the locator; this shows its number: ykman info",
 	signer.DeviceBusy:       "end the program that uses the card, such as gpg-agent's scdaemon or a browser, and run the same command again",
@@ -102,7 +103,15 @@ func explain(l signer.Locator, what string, err error) error {
 	}
 	var pin piv.AuthErr
 	if errors.As(err, &pin) && pin.Retries > 0 {
-		return trouble(l, signer.PINWrong, "%s: %d tries are left", what, pin.Retries)
+		left := fmt.Sprintf("%d tries are left", pin.Retries)
+		if pin.Retries == 1 {
+			left = "1 try is left"
+		}
+		return trouble(l, signer.PINWrong, "%s: %s", what, left)
 	}
-	return trouble(l, codeOf(err), "%s: %v", what, err)
+	code := codeOf(err)
+	if code == signer.DeviceGone { // there are many words for it
+		return trouble(l, code, "%s: the card was pulled", what)
+	}
+	return trouble(l, code, "%s: %v", what, err)
 }

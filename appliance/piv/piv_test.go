@@ -362,7 +362,7 @@ func TestTroubles(t *testing.T) {
 	fails(locator(t, serial+1000, 0), pin, signer.TokenSwapped, fmt.Sprintf("has the number %d", serial))
 	fails(locator(t, serial, 3), pin, signer.TokenAbsent, "no card")
 	fails(l, "000000", signer.PINWrong, "2 tries are left")
-	fails(l, "000000", signer.PINWrong, "1 tries are left")
+	fails(l, "000000", signer.PINWrong, "1 try is left")
 	fails(l, "000000", signer.PINLocked, "")
 	fails(l, "123456", signer.PINLocked, "")
 	card, err := piv.Open(readerName(0))

@@ -16,6 +16,9 @@ const maxInFlight = 4
 // that the process must end, which the appliance takes for a fault.
 func Serve(fd uintptr, backend Backend, hello Hello) error {
 	s, err := newServer(backend, hello)
+	if trouble, is := errors.AsType[*Trouble](err); is {
+		return Fail(fd, trouble)
+	}
 	if err != nil {
 		return err
 	}

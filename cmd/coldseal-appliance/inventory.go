@@ -44,12 +44,22 @@ func (h holding) trouble() bool {
 	return h.State == stateMissing || h.State == stateDuplicate || h.State == stateOdd || h.State == stateDestroyed
 }
 
+// name is what a key is found by when a device is opened; whether it is the right one its id says.
+type name struct {
+	label   string
+	purpose signer.Purpose
+}
+
 // compare lays the inventory of the devices beside what the signer uses and the ledger knows.
 func compare(known []appliance.KnownKey, keys []signer.KeyInfo, objects []signer.Object) []holding {
 	there := map[protocol.Digest][]signer.Object{} // the parts that matter: private keys, key files
 	used, own := map[protocol.Digest]signer.KeyInfo{}, map[protocol.Digest]bool{}
+	named, taken := map[name]signer.KeyInfo{}, map[name]bool{} // by the devices, by the ledger
 	for _, k := range keys {
-		used[k.ID()] = k
+		used[k.ID()], named[name{k.Label, k.Purpose}] = k, k
+	}
+	for _, k := range known {
+		taken[name{k.Label, k.Purpose}] = true
 	}
 	for _, o := range objects {
 		if o.Key != [32]byte{} && private(o.Class) {
@@ -71,6 +81,9 @@ func compare(known []appliance.KnownKey, keys []signer.KeyInfo, objects []signer
 			h.State, h.Note = stateDestroyed, "start the appliance once more: it destroys what was ordered"
 		case !usable:
 			h.State = stateMissing
+			if other, there := named[name{k.Label, k.Purpose}]; there {
+				h.Note = fmt.Sprintf("another key has its name on the device, %s", other.Algorithm)
+			}
 		case now.Label != k.Label || now.Purpose != k.Purpose:
 			h.State, h.Note = stateOdd, fmt.Sprintf("on the device it is %s, for %s", now.Label, now.Purpose)
 		case len(h.Devices) > 1:
@@ -82,6 +95,9 @@ func compare(known []appliance.KnownKey, keys []signer.KeyInfo, objects []signer
 		if id := protocol.Digest(k.ID()); !own[id] {
 			own[id] = true
 			h := holding{Label: k.Label, Purpose: string(k.Purpose), Algorithm: string(k.Algorithm), ID: id.String(), State: stateUnordered, Note: "left by an interrupted order, or foreign"}
+			if taken[name{k.Label, k.Purpose}] {
+				h.State, h.Note = stateOdd, "it has the name of a key of the ledger, and is not that key"
+			}
 			for _, o := range there[id] {
 				h.Devices = append(h.Devices, o.Device)
 			}

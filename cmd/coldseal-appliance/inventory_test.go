@@ -26,6 +26,8 @@ func TestCompare(t *testing.T) {
 	destroyed.Destroyed = true
 	renamed := key(1)
 	renamed.Label = "renamed"
+	swapped := key(2)
+	swapped.Label = "key1"
 	odd := on("a:", 1)
 	odd.Key, odd.Note = [32]byte{}, "no public key"
 	for name, c := range map[string]struct {
@@ -40,6 +42,7 @@ func TestCompare(t *testing.T) {
 		"with public part": {[]appliance.KnownKey{known(1)}, []signer.KeyInfo{key(1)}, []signer.Object{on("a:", 1), {Device: "a:", Class: "public key", Key: id(1)}}, "key1 ok"},
 		"not usable":       {[]appliance.KnownKey{known(1)}, nil, []signer.Object{odd}, "key1 missing, key1 odd"},
 		"another name":     {[]appliance.KnownKey{known(1)}, []signer.KeyInfo{renamed}, []signer.Object{on("a:", 1)}, "key1 odd"},
+		"another key":      {[]appliance.KnownKey{known(1)}, []signer.KeyInfo{swapped}, []signer.Object{on("a:", 2)}, "key1 missing, key1 odd"},
 		"destroyed":        {[]appliance.KnownKey{destroyed}, nil, nil, ""},
 		"still there":      {[]appliance.KnownKey{destroyed}, []signer.KeyInfo{key(1)}, []signer.Object{on("a:", 1)}, "key1 destroyed"},
 		"not ordered":      {nil, []signer.KeyInfo{key(1)}, []signer.Object{on("a:", 1)}, "key1 unordered"},

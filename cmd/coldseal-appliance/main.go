@@ -114,13 +114,13 @@ func explain(err error) error {
 	case errors.Is(err, appliance.ErrApplied), errors.Is(err, appliance.ErrNotApplied):
 		return cli.Fail(cli.ExitFailure, "", "%w", err)
 	case isRefused && refused.Code == signer.RefusedKey:
-		return cli.Fail(cli.ExitDevice, "no device has the key; this compares devices and ledger: coldseal-appliance keys", "%w", err)
+		return cli.Fail(cli.ExitDevice, "no certificate was released: no device has the key; this compares devices and ledger: coldseal-appliance keys", "%w", err)
 	case found:
-		return cli.Fail(cli.ExitDevice, "nothing was released; "+trouble.Mend, "%w", err)
+		return cli.Fail(cli.ExitDevice, "no certificate was released; "+trouble.Mend, "%w", err)
 	case errors.Is(err, appliance.ErrRollback):
 		return cli.Fail(cli.ExitVerify, "put the newest state directory back; if it is lost, a restore has to be ordered", "%w", err)
 	case errors.Is(err, appliance.ErrFault), errors.Is(err, wire.ErrFault):
-		return cli.Fail(cli.ExitFailure, "nothing was released; mend the cause, then run the same command again", "%w", err)
+		return cli.Fail(cli.ExitFailure, "no certificate was released; mend the cause, then run the same command again", "%w", err)
 	}
 	return err
 }
