@@ -79,7 +79,6 @@ var mends = map[signer.TroubleCode]string{
 	signer.DeviceBusy:       "end the program that uses the card, such as gpg-agent's scdaemon or a browser, and run the same command again",
 	signer.PINLocked:        "unblock the PIN with the PUK: ykman piv access unblock-pin",
 	signer.MechanismMissing: "order a key that the card can hold: P-256, P-384, or with firmware 5.7 RSA-3072 and RSA-4096",
-	signer.DeviceGone:       "put the card in again and run the same command again",
 	signer.DeviceDenied:     "put the management key under the PIN: ykman piv access change-management-key --generate --protect",
 }
 
