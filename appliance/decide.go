@@ -10,13 +10,33 @@ import (
 	"coldseal/protocol/policy"
 )
 
-// reserved is what the batch itself takes, before the ledger shows it.
+// reserved is what batches take before the ledger shows it: the one that is decided, and the one that is signed meanwhile.
 type reserved struct {
 	names     map[string][]byte // to the serial
 	keys      map[protocol.Digest]string
 	ids       map[protocol.Digest]bool
 	renewed   map[string]bool
 	withdrawn map[protocol.Digest]bool
+}
+
+func newReserved() *reserved {
+	return &reserved{map[string][]byte{}, map[protocol.Digest]string{}, map[protocol.Digest]bool{}, map[string]bool{}, map[protocol.Digest]bool{}}
+}
+
+// add takes what an item takes for which it was decided what it comes to.
+func (t *reserved) add(it *item) {
+	if it.answered {
+		return
+	}
+	t.ids[it.id] = t.ids[it.id] || it.refusal == nil || !it.refusal.Open()
+	if it.refusal != nil || it.profile == nil {
+		return
+	}
+	name := string(store.NameKey(it.names.Unique))
+	t.names[name], t.keys[protocol.DigestOf(it.csr.SPKI)] = it.serial, name
+	if it.content.Renews != nil {
+		t.renewed[string(it.content.Renews.Serial)] = true
+	}
 }
 
 // decide asks what only the ledger knows: may persons' approval be done without, is the name free, is the key new.
@@ -63,8 +83,6 @@ func (r *run) decide(tx *store.Tx, it *item, taken *reserved, now int64) (*proto
 	case known && !bytes.Equal(use.Name, name), inBatch && other != string(name):
 		return protocol.Refuse(protocol.CodeKeyKnown), nil
 	}
-	taken.names[string(name)], taken.keys[key] = it.serial, string(name)
-	taken.renewed[renews] = renews != ""
 	return nil, nil
 }
 

@@ -20,7 +20,7 @@ import (
 // key good. All of it follows from the requests that were announced and the certificates that were made for them, and is
 // made from these again at start.
 
-// announced is a request of the newest intents.
+// announced is a request of the intents.
 type announced struct {
 	req protocol.Request
 	tbs protocol.Digest
@@ -43,7 +43,7 @@ func (f *fold) announce(body []byte) error {
 	if err := f.compile(); err != nil {
 		return err
 	}
-	f.requests = make(map[protocol.Digest]announced, len(b.Intents))
+	f.before, f.requests = f.requests, make(map[protocol.Digest]announced, len(b.Intents))
 	ids := make([]protocol.Digest, len(b.Intents))
 	all := make([]announced, len(b.Intents))
 	failed := make([]*protocol.Refusal, len(b.Intents))
@@ -63,17 +63,34 @@ func (f *fold) announce(body []byte) error {
 			return fmt.Errorf("intent %d: %s", i, failed[i].Words())
 		}
 		f.requests[ids[i]] = all[i]
+		if in := b.Intents[i]; len(in.Serial) != 0 && !in.TBS.IsZero() {
+			f.signing[string(store.CertificateKey(in.Issuer, in.Serial))] = store.Intent{Issuer: in.Issuer, Serial: in.Serial, TBS: in.TBS, Profile: all[i].req.Profile}
+		}
 	}
 	return nil
 }
 
+// concluded: a serial was signed, or burned.
+func (f *fold) concluded(leaf auditlog.Leaf) {
+	delete(f.signing, string(store.CertificateKey(protocol.Digest(leaf.Issuer), leaf.Serial)))
+}
+
 // asked finds the request that a result is of.
-func (f *fold) asked(id protocol.Digest) (*announced, error) {
+func (f *fold) asked(id protocol.Digest) (announced, bool) {
 	a, found := f.requests[id]
 	if !found {
-		return nil, fmt.Errorf("request %s was not announced", id)
+		a, found = f.before[id]
 	}
-	return &a, nil
+	return a, found
+}
+
+// mustAsk finds the request that a result is of, which has to be there.
+func (f *fold) mustAsk(id protocol.Digest) (a announced, err error) {
+	a, found := f.asked(id)
+	if !found {
+		err = fmt.Errorf("request %s was not announced", id)
+	}
+	return a, err
 }
 
 // made is what a certificate says that the ledger says as well.
@@ -141,7 +158,7 @@ func (f *fold) certificate(index uint64, leaf auditlog.Leaf, c store.Certificate
 }
 
 func (f *fold) endEntity(index uint64, leaf auditlog.Leaf, c store.Certificate, result protocol.Result, m made, want *store.Certificate) error {
-	a, err := f.asked(result.ID)
+	a, err := f.mustAsk(result.ID)
 	if err != nil {
 		return err
 	}
@@ -189,7 +206,7 @@ func (f *fold) endEntity(index uint64, leaf auditlog.Leaf, c store.Certificate, 
 
 // revocation compares an entry of the CRL with the request for it.
 func (f *fold) revocation(index uint64, leaf auditlog.Leaf, c store.Certificate, id protocol.Digest) error {
-	a, err := f.asked(id)
+	a, err := f.mustAsk(id)
 	if err != nil {
 		return err
 	}
@@ -214,7 +231,7 @@ func (f *fold) revocation(index uint64, leaf auditlog.Leaf, c store.Certificate,
 
 // withdrawal asks whether the request that was withdrawn is marked so.
 func (f *fold) withdrawal(index uint64, id protocol.Digest) error {
-	a, err := f.asked(id)
+	a, err := f.mustAsk(id)
 	if err != nil {
 		return err
 	}
@@ -237,7 +254,7 @@ func end(ca auditlog.CA) int64 {
 // unlogged compares a certificate that was revoked though no leaf says it was issued: it came with the request.
 func (f *fold) unlogged(index uint64, leaf auditlog.Leaf, c store.Certificate, id protocol.Digest) error {
 	f.issued++
-	a, err := f.asked(id)
+	a, err := f.mustAsk(id)
 	if err != nil {
 		return err
 	}

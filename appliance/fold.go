@@ -34,7 +34,7 @@ func (f *fold) isDone(id protocol.Digest, index uint64) error {
 
 func (f *fold) issuance(index uint64, leaf auditlog.Leaf, body []byte) error {
 	f.issued++
-	f.pending = nil
+	f.concluded(leaf)
 	c, found, err := f.tx.Certificate(protocol.Digest(leaf.Issuer), leaf.Serial)
 	if err != nil {
 		return err
@@ -133,7 +133,7 @@ func (f *fold) change(index uint64, leaf auditlog.Leaf, body []byte) error {
 }
 
 func (f *fold) burned(index uint64, leaf auditlog.Leaf) error {
-	f.pending = nil
+	f.concluded(leaf)
 	issuer := protocol.Digest(leaf.Issuer)
 	f.changed[issuer] = index
 	return f.entry(leaf, store.Revoked{Time: leaf.Time, Index: index, NotAfter: end(f.state.CAs[issuer])})

@@ -33,20 +33,20 @@ func (f *fold) brought(index uint64, leaf auditlog.Leaf, body []byte) (taken boo
 	}
 	switch leaf.Kind {
 	case auditlog.Intents:
-		f.pending, f.requests = nil, nil
-		if body != nil {
-			f.pending = bytes.Clone(body)
-			err = f.announce(f.pending)
+		if body == nil {
+			f.before, f.requests = f.requests, nil
+		} else {
+			err = f.announce(bytes.Clone(body))
 		}
 	case auditlog.Step:
 		err = f.step(leaf)
 	case auditlog.Issued:
-		f.pending = nil
+		f.concluded(leaf)
 		err = f.broughtIssuance(index, leaf, body)
 	case auditlog.Changed:
 		err = f.broughtChange(index, leaf, body)
 	case auditlog.Burned:
-		if f.pending = nil; f.knows(leaf) {
+		if f.concluded(leaf); f.knows(leaf) {
 			err = f.burned(index, leaf)
 		}
 	case auditlog.Order:
@@ -162,11 +162,11 @@ func (f *fold) askedAs(index uint64, to *comesTo) error {
 	return nil
 }
 
-// request finds a request: beside the leaf that was brought, or among those that the last intents announced.
+// request finds a request: beside the leaf that was brought, or among those that were announced last.
 func (f *fold) request(index uint64, id protocol.Digest) (protocol.Request, bool, error) {
 	data := f.tx.Brought(index)
 	if data == nil {
-		a, found := f.requests[id]
+		a, found := f.asked(id)
 		return a.req, found, nil
 	}
 	item, refusal := protocol.ParseItem(data)

@@ -18,8 +18,8 @@ import (
 )
 
 // Preparing is all that can be decided about a request without what the batch before it changes: form, key, names,
-// term, approvals, the certificate to be signed, lint. It runs beside the step and the signing of the batch before, and so
-// reads a ledger in which that step may be missing; who may approve is the same there (see batch.barrier).
+// term, approvals, the certificate to be signed, lint. It runs beside the step and the signing of the batches before, and so
+// reads a ledger in which their results are missing; who may approve is the same there (batch.alone).
 
 // each runs f for 0 to n-1 on all cores.
 func each(n int, f func(i int)) {

@@ -12,7 +12,6 @@ import (
 	"coldseal/appliance/store"
 	"coldseal/protocol"
 	"coldseal/protocol/auditlog"
-	"coldseal/protocol/cose"
 	"coldseal/protocol/policy"
 )
 
@@ -21,7 +20,7 @@ func (e *Engine) replay(tx *store.Tx, m *store.Meta) error {
 	f := &fold{
 		tx: tx, state: e.state, appender: auditlog.NewAppender(auditlog.Range{}), crls: map[crlKey]crlSeen{},
 		changed: map[protocol.Digest]uint64{}, approvers: map[protocol.Digest]protocol.Digest{}, shards: e.shards,
-		ranges: m.Restores, seen: map[protocol.Digest]uint64{}, floors: map[protocol.Digest]uint64{},
+		ranges: m.Restores, seen: map[protocol.Digest]uint64{}, floors: map[protocol.Digest]uint64{}, signing: map[string]store.Intent{},
 	}
 	if m.Restoring != nil {
 		f.ranges = append(slices.Clone(f.ranges), store.Range{From: m.Restoring.From, Size: auditlog.MaxSize})
@@ -79,8 +78,9 @@ type fold struct {
 	next      uint64
 	counter   uint64
 	lastKind  auditlog.Kind
-	pending   []byte                        // body of the last intents, until they have results
+	signing   map[string]store.Intent       // announced, and neither signed nor burned
 	requests  map[protocol.Digest]announced // of the last intents
+	before    map[protocol.Digest]announced // and of those before them: two batches may be on their way at once
 	compiled  *policy.Compiled              // the policy of the last intents
 	issued    uint64
 	done      uint64
@@ -132,8 +132,7 @@ func (f *fold) leaf(index uint64, encoded, salted []byte) error {
 	}
 	switch kind {
 	case auditlog.Intents:
-		f.pending = bytes.Clone(body)
-		err = f.announce(f.pending)
+		err = f.announce(bytes.Clone(body))
 	case auditlog.Step:
 		err = f.step(leaf)
 	case auditlog.Restored:
@@ -285,22 +284,17 @@ func (f *fold) compareApprovers() error {
 
 // compareIntents asks whether the serials that are to be burned are those whose signing was interrupted.
 func (f *fold) compareIntents() error {
-	var logged auditlog.IntentsBody
-	if f.pending != nil {
-		if err := cose.Unmarshal(f.pending, &logged); err != nil {
-			return fmt.Errorf("replay: the last intents: %w", err)
-		}
-	}
 	kept, err := f.tx.Intents()
 	if err != nil {
 		return err
 	}
 	kept = slices.DeleteFunc(kept, func(in store.Intent) bool { return len(in.Serial) == 0 }) // a CRL's number is given again
-	logged.Intents = slices.DeleteFunc(logged.Intents, func(in auditlog.Intent) bool { return len(in.Serial) == 0 || in.TBS.IsZero() })
-	if !slices.EqualFunc(kept, logged.Intents, func(a store.Intent, b auditlog.Intent) bool {
-		return a.Issuer == b.Issuer && bytes.Equal(a.Serial, b.Serial) && a.TBS == b.TBS
-	}) {
-		return fmt.Errorf("replay: %d signatures were under way, the ledger has %d others", len(logged.Intents), len(kept))
+	differ := func(in store.Intent) bool {
+		logged, found := f.signing[string(store.CertificateKey(in.Issuer, in.Serial))]
+		return !found || in.TBS != logged.TBS
+	}
+	if len(kept) != len(f.signing) || slices.ContainsFunc(kept, differ) {
+		return fmt.Errorf("replay: %d signatures were under way, the ledger has %d others", len(f.signing), len(kept))
 	}
 	return nil
 }

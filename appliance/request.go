@@ -1,8 +1,11 @@
 package appliance
 
 import (
+	"cmp"
 	"errors"
 	"io"
+	"slices"
+	"sync"
 	"time"
 
 	"coldseal/appliance/issue"
@@ -13,15 +16,17 @@ import (
 	"coldseal/protocol/policy"
 )
 
-// Requests go through in batches: while one is committed and signed, the next is prepared. Each step records the results
-// of the batch before and the intents of the next.
+// Requests go through in batches, and three are on their way at once: one is prepared; one, announced by the step before,
+// is signed; and the step between them records what was signed before and announces what was prepared last. So a device
+// that signs waits for neither.
 
-// batch is what goes through one step.
+// batch is what goes through together.
 type batch struct {
 	items     []*item
 	approvals [][]byte
 	bytes     int
-	barrier   bool // what it does may change who may approve: nothing is prepared beside it
+	alone     bool           // what it does may change who may approve, or what others do: no other is on its way with it
+	intents   []store.Intent // what is going to be signed, once it is announced
 }
 
 func (b *batch) add(g protocol.Group, items []*item) {
@@ -32,8 +37,8 @@ func (b *batch) add(g protocol.Group, items []*item) {
 	}
 	for i, it := range items {
 		b.bytes += len(g.Items[i])
-		changesApprovers := it.req.Kind == protocol.KindRelease || it.profile != nil && it.profile.Use == policy.UseApprover
-		b.barrier = b.barrier || changesApprovers
+		issues := it.req.Kind == protocol.KindIssue || it.req.Kind == protocol.KindRenew
+		b.alone = b.alone || it.parsed && !issues || it.profile != nil && it.profile.Use == policy.UseApprover
 	}
 }
 
@@ -42,48 +47,38 @@ func (b *batch) full(next protocol.Group) bool {
 }
 
 // requests carries out the section of requests, which begins with the group first.
-func (r *run) requests(first protocol.Group) error {
+func (r *run) requests(first protocol.Group) (err error) {
 	source := &batcher{run: r, pending: &first}
-	var signed *batch
-	current, err := source.next()
-	for err == nil && current != nil {
-		var next *batch
-		if current.barrier {
-			if err = r.advance(signed, current); err == nil {
-				err = r.commit(current, nil)
+	var prepared, announced, signed *batch
+	for {
+		if prepared == nil && announced == nil && signed == nil {
+			if prepared, err = source.next(); err != nil || prepared == nil {
+				return err
 			}
-			if err == nil {
-				next, err = source.next()
-			}
-			signed, current = nil, next
-			continue
 		}
-		var failed error
-		prepared := make(chan struct{})
-		go func() {
-			defer close(prepared)
-			next, failed = source.next()
-		}()
-		err = r.advance(signed, current)
-		<-prepared
-		if err == nil {
-			err = failed
+		next, following := prepared, (*batch)(nil)
+		prepare := !isAlone(prepared) && !isAlone(announced) && !isAlone(signed)
+		if isAlone(prepared) && (announced != nil || signed != nil) {
+			next, following = nil, prepared // it waits until all before it is recorded
 		}
-		signed, current = current, next
+		var signing, preparing error
+		var beside sync.WaitGroup
+		if announced != nil {
+			beside.Go(func() { signing = r.signBatch(announced) })
+		}
+		if prepare {
+			beside.Go(func() { following, preparing = source.next() })
+		}
+		err = r.commit(signed, announced, next)
+		beside.Wait()
+		if err = cmp.Or(err, signing, preparing); err != nil {
+			return err
+		}
+		prepared, announced, signed = following, next, announced
 	}
-	if err != nil {
-		return err
-	}
-	return r.commit(signed, nil)
 }
 
-// advance records what was signed, decides the next batch and has it signed.
-func (r *run) advance(signed, next *batch) error {
-	if err := r.commit(signed, next); err != nil {
-		return err
-	}
-	return r.signBatch(next)
-}
+func isAlone(b *batch) bool { return b != nil && b.alone }
 
 // batcher makes batches of groups.
 type batcher struct {
@@ -107,7 +102,7 @@ func (s *batcher) next() (*batch, error) {
 			}
 			s.pending = &g
 		}
-		if len(b.items) > 0 && (b.full(*s.pending) || b.barrier) {
+		if len(b.items) > 0 && (b.full(*s.pending) || b.alone) {
 			break
 		}
 		g := *s.pending
@@ -143,12 +138,14 @@ func (e *Engine) keysThere(items []*item) error {
 	return nil
 }
 
-// commit is the step between two batches: the results of the one that was signed, and what is decided of the next.
-func (r *run) commit(signed, next *batch) error {
+// commit is the step that records the results of the batch that was signed and announces the next one, each of which may be
+// nil, while the one between them is signed.
+func (r *run) commit(signed, signing, next *batch) error {
 	if signed == nil && next == nil {
 		return nil
 	}
 	err := r.step(r.now, func(rec *recorder) error {
+		var intents []store.Intent
 		if signed != nil {
 			for _, it := range signed.items {
 				if err := r.settle(rec, it); err != nil {
@@ -156,10 +153,16 @@ func (r *run) commit(signed, next *batch) error {
 				}
 			}
 		}
-		if next != nil {
-			return r.decideBatch(rec, next)
+		if signing != nil {
+			intents = signing.intents
 		}
-		return rec.tx.PutIntents(nil)
+		if next != nil {
+			if err := r.decideBatch(rec, signing, next); err != nil {
+				return err
+			}
+			intents = slices.Concat(intents, next.intents)
+		}
+		return rec.tx.PutIntents(intents)
 	}, nil)
 	if err != nil || signed == nil {
 		return err
@@ -167,10 +170,15 @@ func (r *run) commit(signed, next *batch) error {
 	return r.answer(signed.items)
 }
 
-// decideBatch decides what depends on what the ledger says now, and logs what will be done.
-func (r *run) decideBatch(rec *recorder, b *batch) error {
-	taken := reserved{names: map[string][]byte{}, keys: map[protocol.Digest]string{}, ids: map[protocol.Digest]bool{}, renewed: map[string]bool{}, withdrawn: map[protocol.Digest]bool{}}
-	var intents []store.Intent
+// decideBatch decides what depends on what the ledger says now and on the batch that is signed meanwhile, and logs what
+// will be done.
+func (r *run) decideBatch(rec *recorder, signing, b *batch) error {
+	taken := newReserved()
+	if signing != nil {
+		for _, it := range signing.items {
+			taken.add(it)
+		}
+	}
 	var body auditlog.IntentsBody
 	for _, it := range b.items {
 		if it.req.Kind == protocol.KindWithdraw && it.refusal == nil {
@@ -195,23 +203,23 @@ func (r *run) decideBatch(rec *recorder, b *batch) error {
 		}
 		if it.refusal == nil {
 			var err error
-			if it.refusal, err = r.decideNow(rec, it, &taken); err != nil {
+			if it.refusal, err = r.decideNow(rec, it, taken); err != nil {
 				return err
 			}
 		}
-		taken.ids[it.id] = it.refusal == nil || !it.refusal.Open()
+		taken.add(it)
 		if it.refusal != nil {
 			continue
 		}
 		in := auditlog.Intent{Item: it.data, Issuer: it.req.Issuer, Serial: it.serial}
 		if it.profile != nil { // release and withdraw sign nothing
 			in.TBS = protocol.DigestOf(it.tbs)
-			intents = append(intents, store.Intent{Issuer: in.Issuer, Serial: in.Serial, TBS: in.TBS, Profile: it.req.Profile, NotAfter: it.notAfter})
+			b.intents = append(b.intents, store.Intent{Issuer: in.Issuer, Serial: in.Serial, TBS: in.TBS, Profile: it.req.Profile, NotAfter: it.notAfter})
 		}
 		body.Intents = append(body.Intents, in)
 	}
 	body.Approvals = b.approvals
-	return putIntents(rec, intents, body)
+	return announce(rec, body)
 }
 
 // decideNow asks what only the ledger knows.

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 
 	"coldseal/appliance/store"
 	"coldseal/protocol"
@@ -115,11 +117,7 @@ func (e *Engine) applyBatch(tx *store.Tx, s *stagedFile, size uint64) error {
 	if m, err = tx.Meta(); err != nil { // an order may have changed it
 		return err
 	}
-	intents, err := f.interrupted()
-	if err != nil {
-		return err
-	}
-	if err := tx.PutIntents(intents); err != nil {
+	if err := tx.PutIntents(f.interrupted()); err != nil {
 		return err
 	}
 	edge = appender.Edge()
@@ -132,29 +130,13 @@ func (e *Engine) applyBatch(tx *store.Tx, s *stagedFile, size uint64) error {
 }
 
 // interrupted lists what was being signed when the log ended, as far as its intents are known.
-func (f *fold) interrupted() (intents []store.Intent, err error) {
-	if f.pending == nil {
-		return nil, nil
+func (f *fold) interrupted() []store.Intent {
+	keys := slices.Sorted(maps.Keys(f.signing))
+	intents := make([]store.Intent, len(keys))
+	for i, key := range keys {
+		intents[i] = f.signing[key]
 	}
-	var body auditlog.IntentsBody
-	if err := cose.Unmarshal(f.pending, &body); err != nil {
-		return nil, err
-	}
-	for _, in := range body.Intents {
-		if len(in.Serial) == 0 || in.TBS.IsZero() {
-			continue
-		}
-		item, refusal := protocol.ParseItem(in.Item)
-		if refusal != nil {
-			return nil, errors.New(refusal.Words())
-		}
-		req, refusal := protocol.ParseRequest(item.Request)
-		if refusal != nil {
-			return nil, errors.New(refusal.Words())
-		}
-		intents = append(intents, store.Intent{Issuer: in.Issuer, Serial: in.Serial, TBS: in.TBS, Profile: req.Profile})
-	}
-	return intents, nil
+	return intents
 }
 
 // applyLeaf writes one leaf and what it comes to, then folds it.

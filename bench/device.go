@@ -16,7 +16,13 @@ import (
 	"coldseal/protocol"
 )
 
-// The kinds of devices that keep the keys of CAs.
+// kind is a kind of device that keeps the keys of CAs.
+type kind struct {
+	name  string
+	made  string        // what it is made of
+	waits time.Duration // what a signature takes longer, as in a device that has a processor of its own
+}
+
 const (
 	softkey = "softkey"
 	softhsm = "softhsm"
@@ -24,7 +30,10 @@ const (
 )
 
 // kinds are measured in this order.
-var kinds = []string{softkey, softhsm, tpm}
+var kinds = []kind{
+	{name: softkey, made: softkey}, {name: softhsm, made: softhsm}, {name: tpm, made: tpm},
+	{"hsm-paced", softhsm, 2 * time.Millisecond}, {"tpm-paced", tpm, time.Millisecond},
+}
 
 const tokenLabel = "bench"
 
@@ -34,19 +43,27 @@ type running struct {
 	stop    func() error
 }
 
-func (w *world) startDevice() (running, error) {
+// startDevice starts the device, slowed down if it is to be.
+func (w *world) startDevice(waits time.Duration) (running, error) {
 	dir := w.path(deviceDir)
 	r := running{stop: func() error { return nil }}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return r, err
 	}
-	switch w.kind {
+	switch w.kind.made {
 	case softhsm:
 		make := softtoken.SoftHSM
 		if _, err := os.Stat(filepath.Join(dir, "tokens")); err == nil {
 			make = softtoken.OpenSoftHSM
 		}
 		token, err := make(dir, tokenLabel)
+		if err == nil && waits != 0 {
+			var faults *softtoken.Faults
+			if token, faults, err = softtoken.Faulty(dir, token); err == nil {
+				faults.Arm(softtoken.Sign, 1, softtoken.LateFromNowOn, uint32(waits.Microseconds()))
+				r.stop = faults.Close
+			}
+		}
 		r.locator = token.Locator("")
 		return r, err
 	case tpm:
@@ -55,6 +72,14 @@ func (w *world) startDevice() (running, error) {
 			return r, err
 		}
 		r.locator, r.stop = "tpm:socket="+machine.Socket, machine.Stop
+		if waits != 0 {
+			proxy, err := machine.NewProxy()
+			if err != nil {
+				return r, errors.Join(err, machine.Stop())
+			}
+			proxy.ArmFromNowOn(swtpm.DelaySign(waits))
+			r.locator, r.stop = "tpm:socket="+proxy.Socket, func() error { return errors.Join(proxy.Close(), machine.Stop()) }
+		}
 	}
 	return r, nil
 }

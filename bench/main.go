@@ -4,6 +4,8 @@
 //	                         on it, start-up of all processes included
 //	process-bundle-softhsm   the same with the keys of CAs in SoftHSM
 //	process-bundle-tpm       the same with them in swtpm
+//	process-bundle-hsm-paced the same as with SoftHSM, each of whose signatures takes 2 ms longer
+//	process-bundle-tpm-paced the same as with swtpm, each of whose signatures takes 1 ms longer
 //	import-response          coldseal-agent import of that response
 //
 // Each line of its output is one JSON object. limit_seconds is how long the library calls that cannot be left out take
@@ -11,7 +13,8 @@
 // new appliance with one agent and one approver; each approval covers 1,024 workstations, each of which has its own key.
 //
 // Where a device signs, device_seconds is how long it takes alone to sign as often, and of_device that over seconds. Its
-// limit is the device signing beside the library calls: SoftHSM takes its time from the same processors.
+// limit is the device signing beside the library calls: SoftHSM and swtpm take their time from the same processors. Those
+// that are paced do most of their work elsewhere, as devices do.
 package main
 
 import (
@@ -30,6 +33,9 @@ import (
 // sizes are how many requests a bundle has.
 var sizes = []int{1000, 10000, 100000}
 
+// mostPaced is how many a slow device is given.
+const mostPaced = 10000
+
 // line is what is printed of one measurement.
 type line struct {
 	Name         string  `json:"name"`
@@ -46,7 +52,7 @@ type line struct {
 func main() {
 	most := flag.Int("max", sizes[len(sizes)-1], "leave out bundles of more than this `number` of requests")
 	programs := flag.String("bin", "bin", "`directory` of the programs")
-	only := flag.String("only", "", "measure this `kind` of device alone: softkey, softhsm or tpm")
+	only := flag.String("only", "", "measure this `kind` of device alone: softkey, softhsm, tpm, hsm-paced or tpm-paced")
 	dir := flag.String("dir", "", "`directory` where requests are prepared and kept for the next run; of the same formats (default: a new one, removed at the end)")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -69,17 +75,17 @@ func bench(ctx context.Context, most int, only, programs, dir string) (err error
 	}
 	for _, kind := range kinds {
 		for _, n := range sizes {
-			if n > most || only != "" && kind != only {
+			if n > most || only != "" && kind.name != only || kind.waits != 0 && n > mostPaced {
 				continue
 			}
-			w := world{dir: filepath.Join(dir, kind, fmt.Sprint(n)), bin: programs, kind: kind, n: n}
+			w := world{dir: filepath.Join(dir, kind.made, fmt.Sprint(n)), bin: programs, kind: kind, n: n}
 			if _, err := os.Stat(w.path(ready)); err != nil {
 				if err := w.make(ctx); err != nil {
-					return fmt.Errorf("prepare %d requests for %s: %w", n, kind, err)
+					return fmt.Errorf("prepare %d requests for %s: %w", n, kind.name, err)
 				}
 			}
 			if err := w.measure(ctx); err != nil {
-				return fmt.Errorf("%d requests with %s: %w", n, kind, err)
+				return fmt.Errorf("%d requests with %s: %w", n, kind.name, err)
 			}
 		}
 	}
@@ -98,7 +104,7 @@ func (w *world) measure(ctx context.Context) (err error) {
 		return err
 	}
 	stick := run.path(stickDir)
-	device, err := run.startDevice()
+	device, err := run.startDevice(w.kind.waits)
 	if err != nil {
 		return err
 	}
@@ -110,7 +116,7 @@ func (w *world) measure(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	err = report("process-bundle-"+w.kind, w.n, len(csrs), alone, limit, func() (usage, error) {
+	err = report("process-bundle-"+w.kind.name, w.n, len(csrs), alone, limit, func() (usage, error) {
 		return execute(ctx, filepath.Join(w.bin, "coldseal-appliance"), append([]string{"process", "--media", stick}, run.flags(device)...)...)
 	})
 	if err != nil {
@@ -119,7 +125,7 @@ func (w *world) measure(ctx context.Context) (err error) {
 	imports := func() (usage, error) {
 		return execute(ctx, filepath.Join(w.bin, "coldseal-agent"), "import", "--state", run.path(agentDir), "--media", stick)
 	}
-	if w.kind == softkey {
+	if w.kind.made == softkey {
 		err = report("import-response", w.n, len(csrs), 0, func() error { return importLimit(certificate, issuer, len(csrs)) }, imports)
 	} else {
 		_, err = imports() // what a device signed is imported like anything else

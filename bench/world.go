@@ -42,7 +42,7 @@ const (
 // world is an appliance and an agent with a bundle of n requests on a medium, not processed yet.
 type world struct {
 	dir, bin string
-	kind     string // of the device
+	kind     kind // of the device
 	n        int
 
 	engine  *appliance.Engine
@@ -112,7 +112,7 @@ func (w *world) with(ctx context.Context, steps ...func(context.Context) error) 
 	if err := errors.Join(os.WriteFile(w.path(secretFile), secret, 0o600), os.WriteFile(w.path(pinFile), []byte(softtoken.PIN+"\n"), 0o600)); err != nil {
 		return err
 	}
-	device, err := w.startDevice()
+	device, err := w.startDevice(0)
 	if err != nil {
 		return err
 	}

@@ -36,6 +36,7 @@ const (
 	Alter           = 2 // a signature comes back with a bit turned around
 	Hang            = 3 // the function never comes back
 	ReturnFromNowOn = 4 // as Return, and so at every later call
+	LateFromNowOn   = 5 // the function takes as many microseconds longer, now and at every later call
 )
 
 // Faults is how a test tells the library between a program and SoftHSM which fault to have (faulty.c).

@@ -69,6 +69,17 @@ func Delay(d time.Duration) Fault {
 	}
 }
 
+// DelaySign has TPM2_Sign (TPM 2.0 Part 2 section 6.5.2) answer late.
+func DelaySign(d time.Duration) Fault {
+	const sign = 0x15d
+	return func(send func([]byte) ([]byte, error), command []byte) ([]byte, error) {
+		if binary.BigEndian.Uint32(command[6:]) == sign {
+			time.Sleep(d)
+		}
+		return send(command)
+	}
+}
+
 // Answer answers with a code of TPM 2.0 Part 2 section 6.6.3 instead of sending the command.
 func Answer(code uint32) Fault {
 	return func(func([]byte) ([]byte, error), []byte) ([]byte, error) {

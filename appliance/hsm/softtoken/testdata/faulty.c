@@ -2,7 +2,7 @@
  *
  * What it is told stands in a file that the test maps too (FAULTY_PLAN), as 32-bit words: how many calls are left until
  * the fault (0: none is to come), to which function they must be (its place in CK_FUNCTION_LIST, or ANY), what the fault
- * is, the value it returns, how many faults there were, how many calls. While `gone` is set, the token is unplugged.
+ * is, the value it returns or the microseconds it takes longer, how many faults there were, how many calls. While `gone` is set, the token is unplugged.
  *
  * Every function of PKCS#11 takes words and returns a word, so that one wrapper of eight words does for all. */
 #define _GNU_SOURCE
@@ -15,7 +15,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { RETURN = 1, ALTER, HANG, RETURN_FROM_NOW_ON };
+enum { RETURN = 1, ALTER, HANG, RETURN_FROM_NOW_ON, LATE_FROM_NOW_ON };
 enum { ANY = 0xffffffff };
 enum { CKR_DEVICE_REMOVED = 0x32 };
 enum { GET_SLOT_LIST = 4, OPEN_SESSION = 12, SIGN = 43, DERIVE_KEY = 62, GET_ATTRIBUTE_VALUE = 24, FUNCTIONS = 68 };
@@ -52,13 +52,15 @@ static word wrap(uint32_t n, word a, word b, word c, word d, word e, word f, wor
 		if (left == 1) {
 			action = atomic_load(&plan->action);
 			atomic_fetch_add(&plan->fired, 1);
-			if (action == RETURN_FROM_NOW_ON)
+			if (action == RETURN_FROM_NOW_ON || action == LATE_FROM_NOW_ON)
 				atomic_store(&plan->left, 1);
 		}
 	}
 	if (action == HANG)
 		for (;;)
 			pause();
+	if (action == LATE_FROM_NOW_ON)
+		usleep(atomic_load(&plan->value));
 	if (action == RETURN || action == RETURN_FROM_NOW_ON)
 		return atomic_load(&plan->value);
 	word result = theirs->functions[n](a, b, c, d, e, f, g, h);
