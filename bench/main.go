@@ -7,10 +7,13 @@
 //	process-bundle-hsm-paced the same as with SoftHSM, each of whose signatures takes 2 ms longer
 //	process-bundle-tpm-paced the same as with swtpm, each of whose signatures takes 1 ms longer
 //	import-response          coldseal-agent import of that response
+//	backup-create            coldseal-appliance backup create of what came of it
+//	backup-check             coldseal-appliance backup check: every share read back, opened and replayed for trial
 //
 // Each line of its output is one JSON object. limit_seconds is how long the library calls that cannot be left out take
 // alone on all processors (limit.go), measured right before and after; ratio is seconds over that. What is measured is a
 // new appliance with one agent and one approver; each approval covers 1,024 workstations, each of which has its own key.
+// Backups have no limit beside them: what they tell is memory, peak_anon_mib, which does not grow with n.
 //
 // Where a device signs, device_seconds is how long it takes alone to sign as often, and of_device that over seconds. Its
 // limit is the device signing beside the library calls: SoftHSM and swtpm take their time from the same processors. Those
@@ -41,8 +44,8 @@ type line struct {
 	Name         string  `json:"name"`
 	N            int     `json:"n"`
 	Seconds      float64 `json:"seconds"`
-	LimitSeconds float64 `json:"limit_seconds"`
-	Ratio        float64 `json:"ratio"`
+	LimitSeconds float64 `json:"limit_seconds,omitzero"`
+	Ratio        float64 `json:"ratio,omitzero"`
 	Device       float64 `json:"device_seconds,omitzero"`
 	OfDevice     float64 `json:"of_device,omitzero"`
 	CPU          float64 `json:"cpu_us_per_item"`
@@ -133,7 +136,12 @@ func (w *world) measure(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	return run.check()
+	if err := run.check(); err != nil || w.kind.made != softkey {
+		return err
+	}
+	return run.reportBackup(func(args ...string) (usage, error) {
+		return execute(ctx, filepath.Join(w.bin, "coldseal-appliance"), append(args, run.flags(device)...)...)
+	})
 }
 
 // report measures a program between two measurements of the limit over a sample, and prints a line. A device alone took

@@ -30,10 +30,11 @@ const (
 )
 
 // TestMemoryStaysWhateverComes has the real program process a bundle that it could not hold: 200,000 requests, all of
-// which waited too long but the last thousand, which are issued.
+// which waited too long but the last thousand, which are issued. What comes of it is backed up, and the box restored from a
+// backup of before, to which the agent brings the whole log.
 func TestMemoryStaysWhateverComes(t *testing.T) {
 	w := &world{dir: t.TempDir(), bin: t.TempDir(), n: issuedLast}
-	for _, name := range []string{"coldseal-appliance", "coldseal-signer", "coldseal-lint"} {
+	for _, name := range []string{"coldseal-appliance", "coldseal-agent", "coldseal-signer", "coldseal-lint"} {
 		build := exec.Command("go", "build", "-o", filepath.Join(w.bin, name), "coldseal/cmd/"+name)
 		build.Env = append(os.Environ(), "CGO_ENABLED=0") // a thread of C reserves 8 MiB
 		if said, err := build.CombinedOutput(); err != nil {
@@ -42,6 +43,7 @@ func TestMemoryStaysWhateverComes(t *testing.T) {
 	}
 	var size int64
 	err := w.with(t.Context(), w.approver, func(context.Context) (err error) {
+		w.digest = w.engine.Appliance().String()
 		size, err = w.many()
 		return err
 	})
@@ -51,8 +53,10 @@ func TestMemoryStaysWhateverComes(t *testing.T) {
 	if size < dataLimit+16<<20 {
 		t.Fatalf("the bundle has %d bytes, which fit", size)
 	}
-	u, err := execute(t.Context(), "/bin/sh", "-c", fmt.Sprintf(`ulimit -d %d; exec "$0" "$@"`, dataLimit>>10), filepath.Join(w.bin, "coldseal-appliance"),
-		"process", "--state", w.path(applianceDir), "--secret-file", w.path(secretFile), "--media", w.path(stickDir))
+	b := box{t, w}
+	vault, shares := b.backUp("before")
+	u, err := execute(t.Context(), "/bin/sh", append(limited(filepath.Join(w.bin, "coldseal-appliance")),
+		"process", "--state", w.path(applianceDir), "--secret-file", w.path(secretFile), "--media", w.path(stickDir))...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,14 +68,15 @@ func TestMemoryStaysWhateverComes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close()
 	all, err := s.Import(t.Context(), w.path(stickDir), nil)
-	if err != nil || len(all) == 0 {
+	if err := errors.Join(err, s.Close()); err != nil || len(all) == 0 {
 		t.Fatalf("%d responses imported: %v", len(all), err)
 	}
 	if last := all[len(all)-1]; last.Refusal != nil || last.Results != manyItems || last.Refused != manyItems-issuedLast {
 		t.Errorf("%+v, want %d results, %d of them refused", last, manyItems, manyItems-issuedLast)
 	}
+	b.backUp("after")
+	b.restore(vault, shares)
 }
 
 // many writes the bundle to the medium without ever holding it, and gives its size. The agent would not send what has

@@ -50,6 +50,7 @@ type world struct {
 	officer []*ecdsa.PrivateKey
 	local   *ecdsa.PrivateKey // of the approver
 	issuing protocol.Digest
+	digest  string // of the genesis
 	policy  *policy.Policy
 }
 
