@@ -150,7 +150,7 @@ func (c *cards) box(t *testing.T) box {
 		t.Fatal(err)
 	}
 	return box{
-		locator: c.locator(), log: "softkey:", pin: "123456",
+		locator: c.locator(), log: "softkey:", takes: takesPIV, pin: "123456",
 		commands: map[string]func(*testscript.TestScript, bool, []string){
 			"card": func(ts *testscript.TestScript, _ bool, args []string) { ts.Check(c.tell(args...)) },
 			"log":  logHas,

@@ -41,9 +41,51 @@ func TestDevices(t *testing.T) {
 	}
 }
 
+// TestKeyTable holds the table of docs/devices.md against what the devices above take.
+func TestKeyTable(t *testing.T) {
+	page, err := os.ReadFile("docs/devices.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, found := strings.Cut(string(page), "\n| | ")
+	if !found {
+		t.Fatal("there is no table")
+	}
+	columns := strings.Split(table[:strings.Index(table, "\n")], " | ")
+	for row, takes := range map[string][]string{"PKCS#11": {takesSoftHSM, takesNSS}, "TPM": {takesTPM}, "PIV": {takesPIV}} {
+		_, line, found := strings.Cut(table, "\n| "+row+" | ")
+		if !found {
+			t.Errorf("there is no row %s", row)
+			continue
+		}
+		for i, cell := range strings.Split(line[:strings.Index(line, "\n")], " | ")[:5] {
+			for _, takes := range takes {
+				for kind := range strings.SplitSeq(columns[i], ", ") {
+					key := "ca " + kind
+					if kind == "receiver" {
+						key = "receiver P-256"
+					}
+					if there := strings.Contains(takes+",", key+","); there && cell == "no" || !there && cell == "yes" {
+						t.Errorf("%s, %s: the page says %s", row, key, cell)
+					}
+				}
+			}
+		}
+	}
+}
+
+// What the devices take, as doctor says it.
+const (
+	takesSoftHSM = "ca P-256, ca P-384, ca RSA-3072, ca RSA-4096, ca Ed25519, seal P-256, seal P-384, seal Ed25519, log Ed25519, receiver P-256"
+	takesNSS     = "ca P-256, ca P-384, ca RSA-3072, ca RSA-4096, seal P-256, seal P-384, receiver P-256"
+	takesTPM     = "ca P-256, ca P-384, seal P-256, seal P-384, receiver P-256"
+	takesPIV     = takesTPM // with the firmware 5.4 of our cards
+)
+
 // box is a device, how the scripts name it, and what they can do to it.
 type box struct {
 	locator, log string
+	takes        string
 	more         string // other devices
 	pin          string // where it is not that of all tokens
 	commands     map[string]func(*testscript.TestScript, bool, []string)
@@ -76,6 +118,7 @@ func play(t *testing.T, programs string, b box, script, begun string) string {
 		}
 		env.Setenv("PATH", programs+string(os.PathListSeparator)+env.Getenv("PATH"))
 		env.Setenv("DEVICE", b.locator)
+		env.Setenv("TAKES", b.takes)
 		env.Setenv("LOGDEVICE", b.log)
 		env.Setenv("DEVICES", "--keys "+b.locator+" --pin-file pin"+b.more)
 		env.Defer(func() {
@@ -107,7 +150,7 @@ func boxSoftHSM(t *testing.T) box {
 	}
 	tokens, away := filepath.Join(token.Dir, "tokens"), filepath.Join(token.Dir, "away")
 	return box{
-		locator: token.Locator(""), log: token.Locator(""),
+		locator: token.Locator(""), log: token.Locator(""), takes: takesSoftHSM,
 		commands: map[string]func(*testscript.TestScript, bool, []string){
 			"token": func(ts *testscript.TestScript, _ bool, args []string) {
 				_, err := token.Tool(args...)
@@ -131,7 +174,7 @@ func boxNSS(t *testing.T) box {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return box{locator: token.Locator(""), log: "softkey:"}
+	return box{locator: token.Locator(""), log: "softkey:", takes: takesNSS}
 }
 
 // boxBoth has the keys in an HSM and the counter in a TPM.
@@ -148,7 +191,7 @@ func boxTPM(t *testing.T) box {
 	}
 	t.Cleanup(func() { machine.Stop() })
 	return box{
-		locator: "tpm:socket=" + machine.Socket, log: "softkey:",
+		locator: "tpm:socket=" + machine.Socket, log: "softkey:", takes: takesTPM,
 		commands: map[string]func(*testscript.TestScript, bool, []string){
 			"swtpm": func(ts *testscript.TestScript, _ bool, args []string) {
 				switch args[0] {

@@ -364,6 +364,27 @@ func TestTerminal(t *testing.T) {
 		t.Errorf("exit %d, %s", terminal, said)
 	}
 	d.approval("x", public)
+	// A wrong PIN for the second of two approvals leaves none, and the card locks in their midst: then nobody is asked.
+	d.request("a.request", "approver", "it:FTTCRL84C52H501V")
+	d.request("b.request", "approver", "it:SMPBRN79S03F205N")
+	const both = "approve $KNOWN --reader A_00_00 --request @a.request --request @b.request --statement presence,fingerprint --out @both"
+	code, said := d.atTerminal(both, []string{"[yes/no] ", "yes\n", "PIN of the card: ", "123456\n", "PIN of the card: ", "000000\n"})
+	if code != 6 || !strings.Contains(said, "signs approval 2 of 2: ") || !strings.Contains(said, "is wrong: 2 tries are left") {
+		t.Errorf("exit %d, %s", code, said)
+	}
+	for range 2 {
+		d.atTerminal(both, []string{"[yes/no] ", "yes\n", "PIN of the card: ", "000000\n"})
+	}
+	if code, said := d.atTerminal(both, []string{"[yes/no] ", "yes\n"}); code != 6 || !strings.Contains(said, "is locked") || strings.Contains(said, "PIN of the card: ") {
+		t.Errorf("exit %d, %s", code, said)
+	}
+	if _, err := os.Stat(d.path("both")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("approvals are left: %v", err)
+	}
+	with(t, 0, func(card *piv.YubiKey) error { return card.Unblock(piv.DefaultPUK, "123456") })
+	if code, said := d.atTerminal(both, []string{"[yes/no] ", "yes\n", "PIN of the card: ", "123456\n", "PIN of the card: ", "123456\n"}); code != 0 {
+		t.Errorf("exit %d, %s", code, said)
+	}
 	if code, said := d.atTerminal("approve $KNOWN --reader A_00_00 --request @pc.request --statement fingerprint --out @y", []string{"[yes/no] ", "no\n"}); code != 1 || !strings.Contains(said, "nothing was approved") {
 		t.Errorf("exit %d, %s", code, said)
 	}
