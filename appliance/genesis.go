@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 
 	"coldseal/appliance/signer"
 	"coldseal/appliance/store"
@@ -35,6 +36,9 @@ func Genesis(c Config, name string, roster *policy.Roster, p *policy.Policy) (pr
 	if err := media.MakeFolder(c.Dir); err != nil {
 		return protocol.Digest{}, err
 	}
+	if err := c.unused(); err != nil {
+		return protocol.Digest{}, err
+	}
 	// The ledger is opened before any key is made: a disk that can't hold it is found out first.
 	ledger, err := openUnfinished(c.Dir)
 	if err != nil {
@@ -44,6 +48,25 @@ func Genesis(c Config, name string, roster *policy.Roster, p *policy.Policy) (pr
 	digest, err := e.begin(name, roster, p)
 	return digest, errors.Join(err, ledger.Close())
 }
+
+// unused refuses devices that have the appliance's own keys already, unless a genesis was interrupted here after it made
+// them: another appliance uses them, or did in a rehearsal.
+func (c *Config) unused() error {
+	if _, err := os.Stat(filepath.Join(c.Dir, store.FileName)); err == nil {
+		return nil
+	} else if !errors.Is(err, os.ErrNotExist) {
+		return fault("look for the ledger", err)
+	}
+	for _, k := range c.Signer.Keys() {
+		if k.Label == LabelLog || k.Label == LabelReceiver || k.Label == LabelSeal {
+			return fmt.Errorf("genesis: %w: %s", ErrUsed, k.Label)
+		}
+	}
+	return nil
+}
+
+// ErrUsed is returned for a genesis on devices that have keys of an appliance.
+var ErrUsed = errors.New("a device has a key of another appliance")
 
 // ErrBegun is returned for a second genesis.
 var ErrBegun = errors.New("the appliance has begun already")

@@ -192,6 +192,9 @@ func writeState(tx *store.Tx, s *auditlog.State, index uint64) error {
 		return err
 	}
 	m.Roster, m.Policy, m.Challenge = s.Roster, s.Policy, nil
+	if _, _, made := s.ByLabel(m.Making); made {
+		m.Making = ""
+	}
 	for name, record := range s.Parties {
 		if err := tx.PutParty(name, record); err != nil {
 			return err

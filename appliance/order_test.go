@@ -2,9 +2,13 @@ package appliance_test
 
 import (
 	"bytes"
+	"errors"
 	"slices"
 	"testing"
+	"testing/iotest"
 
+	"coldseal/appliance"
+	"coldseal/appliance/signer"
 	"coldseal/protocol"
 	"coldseal/protocol/auditlog"
 	"coldseal/protocol/cose"
@@ -162,13 +166,27 @@ func TestOrdersThatDoNotFit(t *testing.T) {
 	foreign.Appliance[0]++
 	d.refusedOrder(foreign, protocol.CodeWrongAppliance)
 	t.Run("a key left by an interrupted order", func(t *testing.T) {
-		if _, err := d.config.Signer.CreateKey("left", "ca", "P-384"); err != nil {
-			t.Fatal(err)
+		raw := d.encode(create("left", "P-384"))
+		challenge := must[[]byte](t)(d.engine.Challenge())
+		approvals := d.by(raw, d.officers[0], d.officers[1])(challenge)
+		d.engine.Rand = iotest.ErrReader(errors.New("no entropy")) // for the salt of the leaf
+		if _, err := d.engine.Order(raw, approvals); !errors.Is(err, appliance.ErrFault) {
+			t.Fatalf("the order was not interrupted: %v", err)
 		}
+		d.reopen()
+		left := must[*signer.Key](t)(d.config.Signer.KeyLabelled("left", signer.CA)).Info()
 		d.refusedOrder(create("left", "P-256"), protocol.CodeKeyExists)
-		if made := d.mustOrder(create("left", "P-384")); len(made.Key) == 0 {
+		if made := d.mustOrder(create("left", "P-384")); !bytes.Equal(made.Key, left.SPKI) {
 			t.Error("it was not taken over")
 		}
+	})
+	t.Run("a key that no order made", func(t *testing.T) {
+		if _, err := d.config.Signer.CreateKey("planted", signer.CA, signer.P256); err != nil {
+			t.Fatal(err)
+		}
+		d.refusedOrder(create("planted", "P-256"), protocol.CodeKeyExists)
+		d.reopen()
+		d.refusedOrder(create("planted", "P-256"), protocol.CodeKeyExists)
 	})
 
 	left, _, _ := d.engine.State().ByLabel("left")

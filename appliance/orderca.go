@@ -17,32 +17,62 @@ import (
 
 // Orders that make something: keys, CA certificates, CRLs.
 
-// createKey has the signer make a key. One that an interrupted order left behind is taken over: nothing was ever signed
-// with it, since the ledger does not know it and was never restored.
+// createKey has the signer make a key. One that this order, or one like it, had made when it was interrupted is taken over.
+// Any other of that label, on a token of another appliance or from before a restore, may have signed anything.
 func (r *run) createKey(it *item) (*protocol.Refusal, error) {
 	c, _ := it.req.CreateKey()
 	for _, k := range r.Signer.Keys() {
 		if k.Label != c.Label {
 			continue
 		}
-		// One that the ledger knows by another label is no new key; and after a restore, what the ledger does not know may
-		// have signed certificates and CRLs that it does not know either.
-		_, known := r.state.CAs[k.ID()]
-		if known || r.state.Restored != 0 || k.Purpose != signer.CA || string(k.Algorithm) != c.Algorithm {
+		making, err := r.making()
+		if err != nil {
+			return nil, err
+		}
+		if making != c.Label || k.Purpose != signer.CA || string(k.Algorithm) != c.Algorithm {
 			return protocol.Refuse(protocol.CodeKeyExists, "label", c.Label), nil
 		}
 		it.result.Key = k.SPKI
 		return nil, nil
 	}
+	if err := r.setMaking(c.Label); err != nil {
+		return nil, err
+	}
 	key, err := r.Signer.CreateKey(c.Label, signer.CA, signer.Algorithm(c.Algorithm))
 	if refused, is := errors.AsType[*wire.Refused](err); is && refused.Code == signer.RefusedDevice {
-		return protocol.Refuse(protocol.CodeNoDevice, "algorithm", c.Algorithm), nil
+		return protocol.Refuse(protocol.CodeNoDevice, "algorithm", c.Algorithm), r.setMaking("")
 	}
 	if err != nil {
 		return nil, fault("create key "+c.Label, err)
 	}
 	it.result.Key, it.result.Attestation = key.Info().SPKI, key.Attestation()
 	return nil, nil
+}
+
+// making is the label of the key that an order was having made when it was interrupted.
+func (e *Engine) making() (label string, err error) {
+	err = e.ledger.View(func(tx *store.Tx) error {
+		m, err := tx.Meta()
+		label = m.Making
+		return err
+	})
+	return label, err
+}
+
+// setMaking notes, durably, which key is going to be made. The note is taken back when it is recorded (writeState).
+func (e *Engine) setMaking(label string) error {
+	err := e.ledger.Update(func(tx *store.Tx) error {
+		m, err := tx.Meta()
+		if err != nil {
+			return err
+		}
+		m.Making = label
+		return tx.PutMeta(m)
+	})
+	if err != nil {
+		return fault("note which key is made", err)
+	}
+	return nil
 }
 
 // signCA makes a CA certificate: intent, signature, result, as with any other.

@@ -137,7 +137,7 @@ func (b *Backup) wait(dir string) error {
 		if m.Size != b.Size || protocol.Digest(edge.Root()) != b.Root {
 			return fmt.Errorf("the ledger has another log than its header says: %w", ErrBackup)
 		}
-		m.Restoring, m.Challenge = &store.Restoring{From: m.Size}, nil
+		m.Restoring, m.Challenge, m.Making = &store.Restoring{From: m.Size}, nil, ""
 		return tx.PutMeta(m)
 	})
 	return errors.Join(err, ledger.Close())

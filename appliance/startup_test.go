@@ -10,6 +10,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"coldseal/appliance"
+	"coldseal/appliance/signer"
 	"coldseal/appliance/store"
 	"coldseal/protocol"
 	"coldseal/protocol/auditlog"
@@ -292,5 +293,32 @@ func TestGenesisAgain(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(w.dir, "ledger.db")); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestGenesisOnKeysOfAnother holds genesis on a device that has the keys of an appliance: they are not taken for its own.
+func TestGenesisOnKeysOfAnother(t *testing.T) {
+	w := newWorld(t)
+	n := *w
+	n.dir = filepath.Join(t.TempDir(), "state")
+	if err := os.Mkdir(n.dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	n.config = n.configuration()
+	n.start()
+	t.Cleanup(func() {
+		if err := errors.Join(n.config.Lint.Close(), n.config.Signer.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	if _, err := n.config.Signer.CreateKey(appliance.LabelSeal, signer.Seal, signer.P256); err != nil {
+		t.Fatal(err)
+	}
+	roster := w.engine.State().CurrentRoster()
+	if digest, err := appliance.Genesis(n.config, "other", roster, w.policy); !errors.Is(err, appliance.ErrUsed) || !digest.IsZero() {
+		t.Errorf("%s, %v", digest, err)
+	}
+	if _, pinned, err := n.config.Signer.Pinned(); err != nil || pinned {
+		t.Errorf("pinned %v, %v", pinned, err)
 	}
 }

@@ -23,6 +23,7 @@ type Meta struct {
 
 	Restoring *Restoring `cbor:"12,keyasint,omitempty"` // not nil from a backup's opening until the restore is ordered
 	Restores  []Range    `cbor:"13,keyasint,omitempty"` // leaves that were brought to restores, ascending
+	Making    string     `cbor:"15,keyasint,omitempty"` // label of the key that an order has made, until the order is recorded
 }
 
 // Restoring is a ledger that came from a backup and waits for the order that makes it live.

@@ -107,6 +107,8 @@ func explain(err error) error {
 		return cli.Fail(cli.ExitVerify, "take another backup, or bring the keys that it was made with", "%w", err)
 	case errors.Is(err, appliance.ErrLiving):
 		return cli.Fail(cli.ExitFailure, "give a directory that is empty or not there; an appliance that lives is never restored over", "%w", err)
+	case errors.Is(err, appliance.ErrUsed):
+		return cli.Fail(cli.ExitDevice, "give each appliance a token of its own; after a rehearsal, begin with an empty one", "%w", err)
 	case errors.Is(err, appliance.ErrForked):
 		return cli.Fail(cli.ExitVerify, "two boxes went on from one log: call the officers and keep both media; only one of the logs can go on", "%w", err)
 	case errors.Is(err, appliance.ErrTooShort), errors.Is(err, appliance.ErrGap):
