@@ -28,6 +28,7 @@ type vector struct {
 	Leaves      []vectorLeaf `json:"leaves"`
 	Known       vectorTree   `json:"known"`
 	Newest      vectorTree   `json:"newest"`
+	Restored    vectorTree   `json:"restored"`
 	Included    int64        `json:"inclusion_index"`
 	Inclusion   []string     `json:"inclusion"`
 	Consistency []string     `json:"consistency"`
@@ -63,20 +64,28 @@ type vectorTree struct {
 }
 
 // makeVector plays a short log: a certificate is issued, one signing is interrupted, then a certificate is held and a
-// request withdrawn.
+// request withdrawn; the appliance is restored from a backup of what is known, and goes on.
 func makeVector(t testing.TB) vector {
-	const known, included = 9, 5
+	const known, included, newest = 9, 5, 20
 	genesis := sha256.Sum256([]byte("genesis statement"))
 	v := vector{
 		About: "log.md: a log of 20 leaves, with checkpoints at 9 and 20, the inclusion of leaf 5 under 20, and the " +
-			"consistency and range proofs from 9 to 20; and a file with the inclusion of leaf 1 in another log; the log keys' seed is 32 bytes 07, " +
-			"that of the approver 32 bytes 0a; the bodies of intents are real ones, the others stand for such",
+			"consistency and range proofs from 9 to 20; then a restore from a backup of 9, to which the leaves 9 to 19 were brought, that of the order " +
+			"without its body, with a checkpoint at 26; and a file with the inclusion of leaf 1 in another log; the log keys' seed is 32 bytes 07, " +
+			"that of the approver 32 bytes 0a; the bodies of intents and of the restore are real ones, the others stand for such",
 		Genesis: hex.EncodeToString(genesis[:]), LogKey: hex.EncodeToString(logPub), Included: included,
 		Approver: hex.EncodeToString(approverKey.Public().(ed25519.PublicKey)),
 	}
 	var hashes stored
 	bodies := makeIntents(t, genesis)
 	appender := NewAppender(Range{})
+	edge := func(size int64) Range {
+		at, err := ReadRange(size, hashes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return at
+	}
 	for i, entry := range []struct {
 		about string
 		leaf  Leaf
@@ -102,8 +111,17 @@ func makeVector(t testing.TB) vector {
 		{"the counter moves to 5, then the CRL is signed", Leaf{Kind: Step, Number: 5}, ""},
 		{"CRL number 1", Leaf{Kind: CRL, Issuer: issuer, Number: 1}, "CRL record"},
 		{"the counter moves to 6", Leaf{Kind: Step, Number: 6}, ""},
+		{"the appliance was restored from a backup of 9 leaves; its device's counter is at 40", Leaf{Kind: Restored, Number: 40}, ""},
+		{"the counter moves to 41", Leaf{Kind: Step, Number: 41}, ""},
+		{"a CRL is going to be signed", Leaf{Kind: Intents, Number: 1}, bodies.crl},
+		{"the counter moves to 42, then the CRL is signed", Leaf{Kind: Step, Number: 42}, ""},
+		{"CRL number 1002, above all that may be known", Leaf{Kind: CRL, Issuer: issuer, Number: restoredFloor + 1}, "CRL record"},
+		{"the counter moves to 43", Leaf{Kind: Step, Number: 43}, ""},
 	} {
 		l := entry.leaf
+		if l.Kind == Restored {
+			entry.body = makeRestored(t, genesis, known, uint64(i), edge(int64(i)).Root())
+		}
 		l.Time = 1_800_000_000 + int64(i)
 		shown := vectorLeaf{About: entry.about, Kind: l.Kind, Time: l.Time, Issuer: hex.EncodeToString(l.Issuer),
 			Serial: hex.EncodeToString(l.Serial), Status: l.Status, Profile: l.Profile, Number: l.Number}
@@ -123,11 +141,7 @@ func makeVector(t testing.TB) vector {
 		hashes = append(hashes, more...)
 	}
 	tree := func(size int64) vectorTree {
-		edge, err := ReadRange(size, hashes)
-		if err != nil {
-			t.Fatal(err)
-		}
-		top := edge.Root()
+		top := edge(size).Root()
 		name := Origin(genesis)
 		signed, err := SignCheckpoint(CheckpointText(name, size, top), name, logKey)
 		if err != nil {
@@ -135,8 +149,7 @@ func makeVector(t testing.TB) vector {
 		}
 		return vectorTree{Size: size, Root: hex.EncodeToString(top[:]), Checkpoint: string(signed)}
 	}
-	newest := int64(len(v.Leaves))
-	v.Known, v.Newest = tree(known), tree(newest)
+	v.Known, v.Newest, v.Restored = tree(known), tree(newest), tree(int64(len(v.Leaves)))
 	show := func(proof [][]byte, err error) (out []string) {
 		if err != nil {
 			t.Fatal(err)
@@ -185,7 +198,7 @@ func TestSpecificationShowsTheVector(t *testing.T) {
 	v := makeVector(t)
 	shown := append([]string{v.Newest.Checkpoint, v.LogKey, v.Leaves[v.Included].Leaf, v.Leaves[v.Included].Hash}, v.Inclusion...)
 	shown = append(append(shown, v.Consistency...), v.Range...)
-	shown = append(shown, v.Leaves[13].Body)
+	shown = append(shown, v.Leaves[13].Body, v.Leaves[v.Newest.Size].Leaf, hex.EncodeToString(restoreOf(t, v).Content))
 	for _, text := range shown {
 		if !strings.Contains(string(spec), text) {
 			t.Errorf("log.md does not show %s", text)
@@ -236,6 +249,9 @@ func TestJudgeRefusesBrokenVectors(t *testing.T) {
 		"root":        func(v *vector) { flip(&v.Known.Root) },
 		"checkpoint":  func(v *vector) { v.Newest.Checkpoint = strings.Replace(v.Newest.Checkpoint, "20", "21", 1) },
 		"intents":     func(v *vector) { flip(&v.Leaves[10].Body) },
+		"backup":      func(v *vector) { v.Known.Size-- },
+		"after it":    func(v *vector) { v.Restored.Checkpoint = strings.Replace(v.Restored.Checkpoint, "26", "27", 1) },
+		"end":         func(v *vector) { flip(&v.Restored.Root) },
 		"log key":     func(v *vector) { flip(&v.LogKey) },
 		"approver":    func(v *vector) { flip(&v.Approver) },
 		"origin":      func(v *vector) { v.Genesis = strings.Repeat("0", 64) },

@@ -91,19 +91,40 @@ def intents(body, number, appliance, approver):  # the kinds of requests: 3 revo
         if request[3] in (3, 4, 5):
             check(cbor2.loads(request[12])[1] == serial, "serial of a change")
     for message in b.get(2, []):
-        protected, unprotected, payload, signature = cbor2.loads(message).value
-        check(cbor2.loads(protected)[1] == -8 and unprotected == {}, "headers of an approval")
-        signed = cbor2.dumps(["Signature1", protected, b"coldseal/approval/v1", payload])
-        try:
-            Ed25519PublicKey.from_public_bytes(approver).verify(signature, signed)
-        except InvalidSignature:
-            check(False, "signature of an approval")
-        approved |= {entry[0] for entry in cbor2.loads(payload)[5]}
+        approved |= {entry[0] for entry in approval(message, approver)[5]}
     check(wanted == approved, "what the approvals cover")
 
 
+def approval(message, approver):
+    protected, unprotected, payload, signature = cbor2.loads(message).value
+    check(cbor2.loads(protected)[1] == -8 and unprotected == {}, "headers of an approval")
+    signed = cbor2.dumps(["Signature1", protected, b"coldseal/approval/v1", payload])
+    try:
+        Ed25519PublicKey.from_public_bytes(approver).verify(signature, signed)
+    except InvalidSignature:
+        check(False, "signature of an approval")
+    return cbor2.loads(payload)
+
+
+def restored(body, hashes, known, appliance, approver):  # gives the numbers that CRLs are above
+    order = cbor2.loads(body)
+    check(cbor2.dumps(order, canonical=True) == body and list(order) == [1, 2, 3, 4], "encoding of an order")
+    request = cbor2.loads(order[1])
+    check(request[2] == appliance and request[3] == 24, "appliance or kind of a restore")
+    check(cbor2.loads(order[4])[1] == sha(order[1]), "result of a restore")
+    for message in order[2]:
+        a = approval(message, approver)
+        check(a[2] == appliance and a[7] == order[3] and a[5][0][0] == sha(order[1]), "what an approval of a restore is for")
+    content = cbor2.loads(request[12])
+    stack = []
+    for h in hashes:
+        append(stack, h)
+    check(content[1] == known and content[2] == len(hashes) and content[3] == root_of(stack), "what a restore goes on from")
+    return dict(content[5])
+
+
 v = json.load(sys.stdin)
-hashes = []
+hashes, counter, numbers = [], 0, {}
 for leaf in v["leaves"]:
     data = unhex(leaf["leaf"])
     body = sha(unhex(leaf["salt"]), unhex(leaf["body"])) if leaf["salt"] else bytes(32)
@@ -111,10 +132,20 @@ for leaf in v["leaves"]:
     check(cbor2.loads(data) == want and cbor2.dumps(want, canonical=True) == data, "leaf %d" % len(hashes))
     if leaf["kind"] == 3:
         intents(unhex(leaf["body"]), leaf["number"], unhex(v["genesis_digest"]), unhex(v["approver_key"]))
+    if leaf["kind"] == 4:
+        counter += 1
+        check(leaf["number"] == counter, "number of step %d" % len(hashes))
+    if leaf["kind"] == 8:
+        check(leaf["number"] == numbers.get(want[2], 0) + 1, "number of CRL %d" % len(hashes))
+        numbers[want[2]] = leaf["number"]
+    if leaf["kind"] == 12:
+        counter = leaf["number"]
+        numbers = restored(unhex(leaf["body"]), hashes, v["known"]["size"], unhex(v["genesis_digest"]), unhex(v["approver_key"]))
     hashes.append(sha(b"\x00", data))
     check(hashes[-1] == unhex(leaf["hash"]), "hash of leaf %d" % (len(hashes) - 1))
 known, newest = v["known"], v["newest"]
-for tree in known, newest:
+check(v["restored"]["size"] == len(hashes), "size of the whole")
+for tree in known, newest, v["restored"]:
     stack = []
     for h in hashes[: tree["size"]]:
         append(stack, h)
@@ -136,7 +167,7 @@ sizes = [1 << i for i in reversed(range(53)) if known["size"] >> i & 1]
 check(len(sizes) == len(v["range"] or []), "range proof has the wrong length")
 edge = [(n, unhex(h)) for n, h in zip(sizes, v["range"])]
 check(root_of(edge) == roots[0], "range proof does not lead to the known root")
-for h in hashes[known["size"] :]:
+for h in hashes[known["size"] : newest["size"]]:
     append(edge, h)
 check(root_of(edge) == roots[1], "range proof and leaves do not lead to the newest root")
 print("accepted")
