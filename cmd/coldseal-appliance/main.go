@@ -11,7 +11,6 @@ import (
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
 	"coldseal/appliance"
 	"coldseal/appliance/signer"
@@ -30,11 +29,6 @@ const (
 )
 
 func main() {
-	// A passphrase and officers' keys pass through here for a moment; they never reach a disk.
-	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
-		fmt.Fprintln(os.Stderr, "error: forbid core dumps:", err)
-		os.Exit(cli.ExitFailure)
-	}
 	debug.SetGCPercent(gcPercent)
 	debug.SetMemoryLimit(memoryLimit)
 	cli.Main(rootCommand())

@@ -16,6 +16,7 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"coldseal/protocol"
 	"coldseal/protocol/auditlog"
@@ -82,8 +83,12 @@ func Refused(r *protocol.Refusal) error {
 	return &ExitError{Code: code, Err: errors.New(r.Words()), Hint: r.Hint()}
 }
 
-// Main runs a program and ends it.
+// Main runs a program and ends it. Passphrases, PINs and keys pass through ours for a moment: none leaves a core dump.
 func Main(root *cobra.Command) {
+	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
+		fmt.Fprintln(os.Stderr, "error: forbid core dumps:", err)
+		os.Exit(ExitFailure)
+	}
 	os.Exit(Run(root, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
