@@ -37,7 +37,7 @@ func runCountingSigner() error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(signer.Serve(wire.Descriptor, counting{keys, file}, signer.Hello{Backend: "softkey", Capabilities: keys.Capabilities()}), file.Close())
+	return errors.Join(signer.Serve(wire.Descriptor, counting{keys, file}, signer.Hello{Backend: "softkey", Capabilities: map[string]string{"counter": "file"}}), file.Close())
 }
 
 type counting struct {

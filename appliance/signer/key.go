@@ -2,10 +2,6 @@ package signer
 
 import (
 	"crypto"
-	"crypto/ecdh"
-	"crypto/ecdsa"
-	"errors"
-	"fmt"
 	"io"
 )
 
@@ -46,36 +42,4 @@ func (k *Key) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, 
 		return nil, err
 	}
 	return signatures[0], nil
-}
-
-// KeyExchanger gives a receiver key as HPKE takes it.
-func (k *Key) KeyExchanger() (ecdh.KeyExchanger, error) {
-	public, ok := k.public.(*ecdsa.PublicKey)
-	if !ok || k.info.Purpose != Receiver {
-		return nil, fmt.Errorf("key %s is for %s, not for key agreement", k.info.Label, k.info.Purpose)
-	}
-	point, err := public.ECDH()
-	if err != nil {
-		return nil, fmt.Errorf("key %s: %w", k.info.Label, err)
-	}
-	return &exchanger{key: k, public: point}, nil
-}
-
-type exchanger struct {
-	key    *Key
-	public *ecdh.PublicKey
-}
-
-func (e *exchanger) PublicKey() *ecdh.PublicKey { return e.public }
-func (e *exchanger) Curve() ecdh.Curve          { return ecdh.P256() }
-
-func (e *exchanger) ECDH(peer *ecdh.PublicKey) ([]byte, error) {
-	if peer.Curve() != ecdh.P256() {
-		return nil, errors.New("key agreement with a point of another curve than P-256")
-	}
-	shared, err := e.key.client.ECDH(e.key.id, peer.Bytes())
-	if err != nil {
-		return nil, err
-	}
-	return shared[:], nil
 }

@@ -264,9 +264,6 @@ func TestRefusalsOfAProcess(t *testing.T) {
 		t.Error(err)
 	}
 	wantRefusal(t, c.Pin([32]byte{2}), RefusedPin)
-	if _, err := ca.KeyExchanger(); err == nil {
-		t.Error("a CA key agrees on keys")
-	}
 	if err := c.Err(); err != nil {
 		t.Errorf("refusals were taken for a fault: %v", err)
 	}
@@ -310,7 +307,8 @@ func TestStateSurvivesRestartAndKill(t *testing.T) {
 func TestReceiverAgrees(t *testing.T) {
 	_, args := home(t)
 	c := start(t, args, Options{})
-	receiver, err := create(t, c, "receiver", Receiver, P256).KeyExchanger()
+	receiver := create(t, c, "receiver", Receiver, P256)
+	point, err := receiver.Public().(*ecdsa.PublicKey).ECDH()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -318,18 +316,18 @@ func TestReceiverAgrees(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	theirs, err := receiver.ECDH(sender.PublicKey())
+	theirs, err := c.ECDH(receiver.ID(), sender.PublicKey().Bytes())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if ours, err := sender.ECDH(receiver.PublicKey()); err != nil || string(ours) != string(theirs) {
+	if ours, err := sender.ECDH(point); err != nil || string(ours) != string(theirs[:]) {
 		t.Errorf("%x and %x, %v", ours, theirs, err)
 	}
 	other, err := ecdh.X25519().GenerateKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := receiver.ECDH(other.PublicKey()); err == nil {
+	if _, err := c.ECDH(receiver.ID(), other.PublicKey().Bytes()); err == nil {
 		t.Error("agrees with a point of another curve")
 	}
 }

@@ -325,9 +325,6 @@ func (s *Store) Pinned() ([32]byte, error) {
 // Pin sets the genesis digest, durable when it returns.
 func (s *Store) Pin(digest [32]byte) error { return s.save(s.keys, digest) }
 
-// Capabilities are for signer.Hello.
-func (s *Store) Capabilities() map[string]string { return map[string]string{"counter": "file"} }
-
 // Close lets go of the directory and overwrites the secret; private keys are left to the end of the process.
 func (s *Store) Close() error {
 	clear(s.lock.key[:])
