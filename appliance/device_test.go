@@ -13,6 +13,7 @@ import (
 
 	"coldseal/appliance"
 	"coldseal/appliance/hsm/softtoken"
+	"coldseal/appliance/signer"
 	"coldseal/appliance/tpm/swtpm"
 	"coldseal/protocol"
 	"coldseal/protocol/auditlog"
@@ -46,8 +47,9 @@ func (d *device) flags() ([]string, *os.File, error) {
 	return []string{"--keys", d.locator, "--pin-fd", "4"}, r, w.Close()
 }
 
-// faultyHSM is SoftHSM behind a library that has faults: what arms one at random, and what takes all of them back.
-func faultyHSM(t *testing.T) (on *device, arm func(*rand.Rand), disarm func()) {
+// faultyToken is SoftHSM behind a library that has faults.
+func faultyToken(t *testing.T) (*device, *softtoken.Faults) {
+	t.Helper()
 	token, err := softtoken.SoftHSM(t.TempDir(), "coldseal test")
 	if err != nil {
 		t.Fatal(err)
@@ -57,6 +59,12 @@ func faultyHSM(t *testing.T) (on *device, arm func(*rand.Rand), disarm func()) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { faults.Close() })
+	return newDevice(t, token.Locator("")), faults
+}
+
+// faultyHSM is such a token, with what arms a fault at random, and what takes all of them back.
+func faultyHSM(t *testing.T) (on *device, arm func(*rand.Rand), disarm func()) {
+	on, faults := faultyToken(t)
 	values := []uint32{0x30, 0x31, 0x32, 0x05, 0x06, 0xb3, 0xb0, 0x101, 0xe0, 0x60, 0x90, 0x190, 0x70}
 	arm = func(random *rand.Rand) {
 		if random == nil {
@@ -79,7 +87,37 @@ func faultyHSM(t *testing.T) (on *device, arm func(*rand.Rand), disarm func()) {
 			faults.Arm(softtoken.Any, n, softtoken.Return, value)
 		}
 	}
-	return newDevice(t, token.Locator("")), arm, func() { faults.Disarm(); faults.Unplug(false) }
+	return on, arm, func() { faults.Disarm(); faults.Unplug(false) }
+}
+
+// TestDeviceKeepsAKey orders that a key is destroyed which the device does not let go of. The order stands, and stops
+// nothing else: the next start does without, and the one after the device gives in destroys it.
+func TestDeviceKeepsAKey(t *testing.T) {
+	on, faults := faultyToken(t)
+	w := newWorldOn(t, time.Date(2026, 11, 21, 9, 0, 0, 0, time.UTC), base(t), on)
+	made := w.mustOrder(w.request(protocol.KindCreateKey, protocol.CreateKey{Label: "second", Algorithm: "P-256"}))
+	id := protocol.DigestOf(made.Key)
+	faults.Arm(softtoken.DestroyObject, 1, softtoken.ReturnFromNowOn, 0x1b) // CKR_ACTION_PROHIBITED
+	raw := w.encode(w.request(protocol.KindDestroyKey, protocol.DestroyKey{Key: id}))
+	challenge := must[[]byte](t)(w.engine.Challenge())
+	_, err := w.engine.Order(raw, [][]byte{w.approve(w.officers[0], challenge, nil, raw), w.approve(w.officers[1], challenge, nil, raw)})
+	if !errors.Is(err, appliance.ErrFault) {
+		t.Fatalf("the device let go of it: %v", err)
+	}
+	has := func() bool {
+		_, err := w.config.Signer.Key(id, signer.CA)
+		return err == nil
+	}
+	w.reopen()
+	if !has() || !w.engine.State().CAs[id].Destroyed {
+		t.Error("the key is gone, or its order")
+	}
+	w.mustOrder(w.request(protocol.KindCreateKey, protocol.CreateKey{Label: "third", Algorithm: "P-256"}))
+	faults.Disarm()
+	w.reopen()
+	if has() {
+		t.Error("the key is still there")
+	}
 }
 
 // faultyTPM is swtpm behind a proxy that has faults.

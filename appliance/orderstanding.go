@@ -55,6 +55,16 @@ func (e *Engine) destroyOrdered() error {
 	return nil
 }
 
+// destroyLeft destroys at a start what was not when it was ordered. A device that does not let go of a key stops nothing:
+// nobody signs with it here, and doctor tells that it is there.
+func (e *Engine) destroyLeft() error {
+	err := e.destroyOrdered()
+	if _, trouble := signer.AsTrouble(err); trouble {
+		return nil
+	}
+	return err
+}
+
 // revokeCA revokes a certificate that an order made: announced, then recorded together with the order, like any other
 // revocation. It asks for the CRL of its issuer, which is a root's as a rule.
 func (r *run) revokeCA(it *item, approvals [][]byte, now int64, record recordOrder) (*protocol.Refusal, error) {

@@ -223,7 +223,7 @@ func (e *Engine) revive(it *item, approvals [][]byte, challenge []byte, now int6
 	if err := e.burn(intents); err != nil {
 		return err
 	}
-	if err := e.destroyOrdered(); err != nil {
+	if err := e.destroyLeft(); err != nil {
 		return err
 	}
 	return e.keepReserve()

@@ -87,7 +87,7 @@ func (e *Engine) open() (err error) {
 	if err := e.burn(intents); err != nil {
 		return err
 	}
-	if err := e.destroyOrdered(); err != nil {
+	if err := e.destroyLeft(); err != nil {
 		return err
 	}
 	return e.keepReserve()
