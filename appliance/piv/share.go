@@ -81,8 +81,8 @@ func lookFor(l signer.Locator, m *resourceManager) (found *connection, err error
 			found = nil
 		}
 	}()
-	var others []string // what is there instead
-	var first error     // why a card could not be looked at
+	var others, busy []string // what is there instead, readers in use
+	var first error           // why a card could not be looked at
 	for _, name := range names {
 		if !strings.Contains(name, l.Attribute("reader")) {
 			continue
@@ -99,6 +99,8 @@ func lookFor(l signer.Locator, m *resourceManager) (found *connection, err error
 				return nil, err
 			}
 		case codeOf(err) == signer.DeviceGone: // the reader is empty
+		case codeOf(err) == signer.DeviceBusy:
+			busy = append(busy, name)
 		case first == nil:
 			first = fmt.Errorf("%s: %w", name, err)
 		}
@@ -110,6 +112,8 @@ func lookFor(l signer.Locator, m *resourceManager) (found *connection, err error
 		return nil, first
 	case len(others) > 0:
 		return nil, trouble(l, signer.TokenSwapped, "the card there has the number %s", strings.Join(others, ", "))
+	case len(busy) > 0: // by ourselves, where the appliance's keys are on a card
+		return nil, trouble(l, signer.DeviceBusy, "it is in no free reader; in use is %s", strings.Join(busy, ", "))
 	}
 	return nil, trouble(l, signer.TokenAbsent, "no card is in a reader")
 }
