@@ -87,13 +87,13 @@ func (s *Service) ExportLog(ctx context.Context, medium string, from uint64) (Lo
 	})
 }
 
-// answerAt is where the answer lies whose result a leaf records.
+// answerAt is where the answer lies whose result a leaf records: by the number of its request, or if that is not known here
+// by its place in the response.
 type answerAt struct {
-	leaf, imported, number uint64
-	unasked                []byte // the answer itself, if its request is not known here
+	leaf, imported, number, place uint64
 }
 
-// answersFrom finds the answers that the log records from an index on, by leaf. It keeps 56 bytes of each.
+// answersFrom finds the answers that the log records from an index on, by leaf. It keeps 32 bytes of each.
 func answersFrom(tx *store.Tx, meta store.Meta, from uint64) (all []answerAt, err error) {
 	for i := range meta.Imports {
 		err := tx.EachResult(i+1, func(n uint64, r store.Result) error {
@@ -104,11 +104,7 @@ func answersFrom(tx *store.Tx, meta store.Meta, from uint64) (all []answerAt, er
 			if len(answer.Salt) == 0 || answer.Index < from || answer.Index >= meta.Size {
 				return nil
 			}
-			at := answerAt{leaf: answer.Index, imported: i + 1, number: n}
-			if n == 0 {
-				at.unasked = r.Answer
-			}
-			all = append(all, at)
+			all = append(all, answerAt{answer.Index, i + 1, n, r.Place})
 			return nil
 		})
 		if err != nil {
@@ -144,20 +140,19 @@ func (s *Service) writeLog(ctx context.Context, tx *store.Tx, w io.Writer, meta 
 
 // fill adds what became of a request, and the request.
 func (a *answerAt) fill(tx *store.Tx, one *auditlog.Brought) error {
-	data := a.unasked
+	r, found := tx.Unasked(a.imported, a.place)
 	if a.number != 0 {
-		r, found := tx.Result(a.imported, a.number)
-		if !found {
-			return fmt.Errorf("the answer to request %d is missing", a.number)
-		}
-		data = r.Answer
 		item, err := tx.Item(a.number)
 		if err != nil {
 			return err
 		}
 		one.Item = item
+		r, found = tx.Result(a.imported, a.number)
 	}
-	answer, _, err := protocol.ParseAnswer(data)
+	if !found {
+		return fmt.Errorf("the answer that leaf %d records is missing", a.leaf)
+	}
+	answer, _, err := protocol.ParseAnswer(r.Answer)
 	if err != nil {
 		return err
 	}

@@ -29,8 +29,12 @@ type box struct {
 
 func (b box) run(args ...string) error {
 	b.Helper()
-	all := append(limited(filepath.Join(b.bin, "coldseal-appliance")), args...)
-	u, err := execute(b.Context(), "/bin/sh", append(all, "--state", b.path(applianceDir), "--secret-file", b.path(secretFile))...)
+	return b.measure("coldseal-appliance", append(args, "--state", b.path(applianceDir), "--secret-file", b.path(secretFile))...)
+}
+
+func (b box) measure(program string, args ...string) error {
+	b.Helper()
+	u, err := execute(b.Context(), "/bin/sh", append(limited(filepath.Join(b.bin, program)), args...)...)
 	if err != nil {
 		return err
 	}
@@ -57,8 +61,13 @@ func (b box) restore(medium string, shares []string) {
 	if err := os.Mkdir(log, 0o700); err != nil {
 		b.Fatal(err)
 	}
-	if said, err := exec.Command(filepath.Join(b.bin, "coldseal-agent"), "log", "export", "--state", b.path(agentDir), "--media", log).CombinedOutput(); err != nil {
-		b.Fatalf("%v\n%s", err, said)
+	export := []string{"log", "export", "--state", b.path(agentDir), "--media", log}
+	if err := b.measure("coldseal-agent", export...); err != nil {
+		b.Fatal(err)
+	}
+	said, err := exec.Command(filepath.Join(b.bin, "coldseal-agent"), export...).CombinedOutput()
+	if want := fmt.Sprintf("%d with what became of requests", manyItems+1); err != nil || !strings.Contains(string(said), want) { // and the approver's
+		b.Fatalf("%v, want %s\n%s", err, want, said)
 	}
 	if err := os.Rename(b.path(applianceDir), b.path("dead")); err != nil {
 		b.Fatal(err)

@@ -49,6 +49,7 @@ type Result struct {
 	Open    bool   // refused, and may be tried again
 	Serial  []byte // of the certificate that it is about, at most 20 bytes; none if it is about none
 	Answer  []byte // protocol.Answer, encoded
+	Place   uint64 // in the response, where EachResult gives one whose request is not known here
 }
 
 // resultSize is a byte each for outcome, open, and the length of the serial.
@@ -73,6 +74,11 @@ func (t *Tx) Result(imported, n uint64) (Result, bool) {
 	return result(t.tx.Bucket(bucketResults).Get(pair(imported, n)))
 }
 
+// Unasked finds the result at a place of an import, whose request is not known here.
+func (t *Tx) Unasked(imported, place uint64) (Result, bool) {
+	return t.Result(imported, noRequest+place)
+}
+
 func result(value []byte) (Result, bool) {
 	if len(value) < resultSize || len(value) < resultSize+int(value[2]) {
 		return Result{}, false
@@ -88,13 +94,13 @@ func (t *Tx) EachResult(imported uint64, f func(n uint64, r Result) error) error
 	prefix := number(imported)
 	c := t.tx.Bucket(bucketResults).Cursor()
 	for k, v := c.Seek(prefix); k != nil && bytes.HasPrefix(k, prefix); k, v = c.Next() {
-		n := toNumber(k[8:])
-		if n >= noRequest {
-			n = 0
-		}
 		r, whole := result(v)
 		if !whole {
 			return fmt.Errorf("read results: value of %d bytes", len(v))
+		}
+		n := toNumber(k[8:])
+		if n >= noRequest {
+			n, r.Place = 0, n-noRequest
 		}
 		if err := f(n, r); err != nil {
 			return err

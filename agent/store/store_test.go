@@ -180,7 +180,7 @@ func TestResults(t *testing.T) {
 		i := 0
 		err := tx.EachResult(3, func(n uint64, r Result) error {
 			want := results[i]
-			if n != want.number || r.Outcome != want.result.Outcome || r.Open != want.result.Open || !bytes.Equal(r.Serial, want.result.Serial) || !bytes.Equal(r.Answer, want.result.Answer) {
+			if n != want.number || r.Outcome != want.result.Outcome || r.Open != want.result.Open || !bytes.Equal(r.Serial, want.result.Serial) || !bytes.Equal(r.Answer, want.result.Answer) || n == 0 && r.Place != 2 {
 				t.Errorf("result %d is of %d: %+v, want %+v", i, n, r, want)
 			}
 			i++
@@ -191,6 +191,12 @@ func TestResults(t *testing.T) {
 		}
 		if _, found := tx.Result(3, 2); found {
 			t.Error("a result that was never written")
+		}
+		if r, found := tx.Unasked(3, 2); !found || string(r.Answer) != "of no request" {
+			t.Errorf("of no request: %+v", r)
+		}
+		if _, found := tx.Unasked(3, 0); found {
+			t.Error("the result of a request is one of none")
 		}
 		return err
 	})
