@@ -110,9 +110,11 @@ func lookFor(l signer.Locator, m *resourceManager) (found *connection, err error
 		return found, nil
 	case first != nil:
 		return nil, first
+	case len(others) > 0 && len(busy) > 0: // by ourselves, where the appliance's keys are on a card
+		return nil, trouble(l, signer.TokenSwapped, "the card there has the number %s, and the one in %s is in use", strings.Join(others, ", "), strings.Join(busy, ", "))
 	case len(others) > 0:
 		return nil, trouble(l, signer.TokenSwapped, "the card there has the number %s", strings.Join(others, ", "))
-	case len(busy) > 0: // by ourselves, where the appliance's keys are on a card
+	case len(busy) > 0:
 		return nil, trouble(l, signer.DeviceBusy, "it is in no free reader; in use is %s", strings.Join(busy, ", "))
 	}
 	return nil, trouble(l, signer.TokenAbsent, "no card is in a reader")
