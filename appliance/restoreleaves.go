@@ -56,6 +56,12 @@ type staged struct {
 
 const maxStaged = 64 << 10
 
+// maxSources bounds how many files are taken at once: they are read side by side. More are brought in turns.
+const maxSources = 64
+
+// ErrMany is returned for more files than are taken at once.
+var ErrMany = fmt.Errorf("more than %d files of leaves at once", maxSources)
+
 // ErrForked is returned for leaves or checkpoints of which neither begins the other.
 var ErrForked = errors.New("the log was forked")
 
@@ -79,6 +85,9 @@ func (e *Engine) LeavesOn(m *media.Medium) (sources []Source, notes []Note, err 
 		name := dir + "/" + file
 		if n, err := media.ParseName(name); err != nil || n.Kind != media.Leaves {
 			continue
+		}
+		if len(sources) == maxSources {
+			return sources, nil, fmt.Errorf("take %s: %w", name, ErrMany)
 		}
 		sealed, err := e.spool.Take(m, name, media.MaxBundleBytes)
 		if err == nil {
@@ -226,6 +235,9 @@ func (e *Engine) TakeLeaves(sources []Source, notes []Note) (Taken, error) {
 	}
 	if e.restoring == nil {
 		return Taken{}, fmt.Errorf("take leaves: %w", errLiving)
+	}
+	if len(sources) > maxSources {
+		return Taken{}, fmt.Errorf("take leaves: %w", ErrMany)
 	}
 	from := e.restoring.From
 	if e.restoring.Applying || e.folded.next != from {

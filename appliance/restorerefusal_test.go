@@ -117,26 +117,40 @@ func TestCheckpointFirst(t *testing.T) {
 	n.reopen()
 }
 
-// TestManyNames has an agent bring files in more names than there are agents. What was brought before stays.
+// TestManyNames has an agent bring files in more names than there are agents: at once, and in turns. What was brought before
+// stays.
 func TestManyNames(t *testing.T) {
 	d := newDesk(t)
 	o := d.outside()
 	o.send()
 	s := d.backup()
 	n := d.unpacked(s)
-	files := map[string][]byte{}
-	for i := range 2000 {
-		var b bytes.Buffer
-		name := fmt.Sprintf("%032d", i)
-		if err := auditlog.WriteBroughtHeader(&b, auditlog.BroughtHeader{Appliance: d.engine.Appliance(), From: name, First: o.size, Checkpoint: o.note}); err != nil {
-			t.Fatal(err)
+	if _, err := n.bring(map[string][]byte{"desk": o.file(3, withItems)}); err != nil {
+		t.Fatal(err)
+	}
+	files := func(first, count int) map[string][]byte {
+		files := map[string][]byte{}
+		for i := range count {
+			var b bytes.Buffer
+			name := fmt.Sprintf("%032d", first+i)
+			if err := auditlog.WriteBroughtHeader(&b, auditlog.BroughtHeader{Appliance: d.engine.Appliance(), From: name, First: o.size, Checkpoint: o.note}); err != nil {
+				t.Fatal(err)
+			}
+			files[name] = b.Bytes()
 		}
-		files[name] = b.Bytes()
+		return files
 	}
-	if taken, err := n.bring(files); err == nil {
-		t.Errorf("%d names were taken", len(taken.Heard))
+	if _, err := n.bring(files(0, 65)); !errors.Is(err, appliance.ErrMany) {
+		t.Errorf("65 files at once: %v", err)
 	}
-	if taken, err := n.bring(map[string][]byte{"desk": o.file(3, withItems)}); err != nil || !slices.Equal(taken.Heard, []string{"desk"}) {
+	var err error
+	for first := 0; err == nil && first < 2000; first += 64 {
+		_, err = n.bring(files(first, 64))
+	}
+	if err == nil {
+		t.Error("2000 names were taken")
+	}
+	if taken, err := n.bring(map[string][]byte{"desk": o.file(3, withItems)}); err != nil || !slices.Contains(taken.Heard, "desk") {
 		t.Errorf("%+v, %v", taken, err)
 	}
 }

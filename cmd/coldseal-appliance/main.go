@@ -107,6 +107,8 @@ func explain(err error) error {
 		return cli.Fail(cli.ExitVerify, "two boxes went on from one log: call the officers and keep both media; only one of the logs can go on", "%w", err)
 	case errors.Is(err, appliance.ErrTooShort), errors.Is(err, appliance.ErrGap):
 		return cli.Fail(cli.ExitVerify, "bring the leaves of whoever knows more: coldseal-agent log export", "%w", err)
+	case errors.Is(err, appliance.ErrMany):
+		return cli.Fail(cli.ExitFailure, "give the command for some of them after the others", "%w", err)
 	case errors.Is(err, appliance.ErrApplied), errors.Is(err, appliance.ErrNotApplied):
 		return cli.Fail(cli.ExitFailure, "", "%w", err)
 	case isRefused && refused.Code == signer.RefusedKey:
