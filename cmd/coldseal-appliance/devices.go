@@ -28,6 +28,7 @@ type devices struct {
 	pass    *cli.Secret
 	keys    []*place
 	now     string
+	begins  bool // genesis: what opens things is chosen now, and typed twice
 }
 
 // place is a device that keeps keys, and where its PIN comes from; it is asked for if nothing is said.
@@ -150,7 +151,11 @@ func (d *devices) signer(ctx context.Context, path string) (*signer.Client, erro
 	if d.secret != "" {
 		args = append(args, "--secret-file", d.secret)
 	} else {
-		secret, err := d.pass.Read()
+		read := d.pass.Read
+		if d.begins {
+			read = d.pass.ReadNew
+		}
+		secret, err := read()
 		if err := give("--passphrase-fd", secret, err); err != nil {
 			return nil, err
 		}
@@ -164,7 +169,12 @@ func (d *devices) signer(ctx context.Context, path string) (*signer.Client, erro
 		if !p.locator.NeedsPIN() {
 			continue
 		}
-		pin, err := cli.NewSecret("pin", "PIN of "+p.text, p.pinFile, p.pinFD).Read()
+		asked := cli.NewSecret("pin", "PIN of "+p.text, p.pinFile, p.pinFD)
+		read := asked.Read
+		if d.begins && p.locator.Scheme() == signer.TPM { // the others have theirs
+			read = asked.ReadNew
+		}
+		pin, err := read()
 		if err := give("--pin-fd", pin, err); err != nil {
 			return nil, err
 		}

@@ -54,6 +54,7 @@ func genesisCommand() *cobra.Command {
 			}
 			return cli.Fail(cli.ExitPolicy, "mend it; coldseal policy check says the same without beginning anything", "policy and roster have %d problems", len(problems))
 		}
+		d.begins = true
 		config, stop, err := d.workers(cmd.Context())
 		if err != nil {
 			return err
