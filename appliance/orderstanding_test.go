@@ -489,6 +489,10 @@ func TestForeignCA(t *testing.T) {
 	for _, c := range d.namesakes(key) {
 		d.refusedOrder(enrol("ministry", c.Raw, nil, false), protocol.CodeCAInvalid)
 	}
+	ours := &x509.Certificate{SerialNumber: big.NewInt(8), Subject: pkix.Name{CommonName: "Another name"}, NotBefore: d.now, NotAfter: d.now.Add(day),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign, SubjectKeyId: []byte("the key of a CA of ours")}
+	renamed := must[[]byte](t)(x509.CreateCertificate(rand.Reader, ours, ours, d.certificateOf(d.issuing).PublicKey, key))
+	d.refusedOrder(enrol("ministry", renamed, nil, false), protocol.CodeCAInvalid)
 	d.mustOrder(enrol("ministry", foreign, nil, false))
 	record := d.engine.State().Foreign["ministry"]
 	d.refusedOrder(enrol("ministry", foreign, nil, true), protocol.CodeSuperseded)

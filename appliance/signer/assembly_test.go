@@ -3,6 +3,7 @@ package signer
 import (
 	"crypto"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -74,6 +75,21 @@ func TestAssembly(t *testing.T) {
 	wantRefusal(t, err, RefusedKey)
 	if _, err := ask(t, s, opCreate, createRequest{"ca", CA, P256}); err != nil {
 		t.Errorf("the label of a key that was destroyed: %v", err)
+	}
+}
+
+// TestKeyInTwoDevices has a key that was cloned: it is one key, used where it is found first.
+func TestKeyInTwoDevices(t *testing.T) {
+	first, second := newMemory(t), empty()
+	second.infos, second.private = slices.Clone(first.infos), maps.Clone(first.private)
+	a := Assemble(first, place(t, "piv:serial=1", first), place(t, "piv:serial=2", second))
+	keys, err := a.Keys()
+	if err != nil || len(keys) != len(first.infos) {
+		t.Errorf("%d keys of %d, %v", len(keys), len(first.infos), err)
+	}
+	second.broken = errors.New("it was asked")
+	if _, err := a.Sign(first.id("ca"), ECDSASHA256, make([]byte, 32)); err != nil {
+		t.Error(err)
 	}
 }
 

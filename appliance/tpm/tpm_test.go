@@ -360,6 +360,15 @@ func TestKeyFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	sealed, err := d.find(seal.ID())
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealed.Label = "third"
+	otherFile, err := cose.Marshal(sealed)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, c := range map[string]struct {
 		data []byte
 		keys int
@@ -370,6 +379,7 @@ func TestKeyFiles(t *testing.T) {
 		"empty":               {nil, 1, "EOF"},
 		"label twice":         {doubled, 0, "another key has the same label"},
 		"large":               {make([]byte, maxFile+1), 1, "more than"},
+		"another key":         {otherFile, 1, "it holds another key than its name says"},
 	} {
 		if err := os.WriteFile(path, c.data, 0o600); err != nil {
 			t.Fatal(err)
@@ -387,6 +397,50 @@ func TestKeyFiles(t *testing.T) {
 			t.Errorf("%s: it signs", name)
 		}
 		d.Close()
+	}
+}
+
+// TestKeysThatCanLeave has the files of keys that our storage key wraps, and that another TPM could take over, or that were
+// not made in this one.
+func TestKeysThatCanLeave(t *testing.T) {
+	text, dir := "tpm:socket="+start(t).Socket, t.TempDir()
+	d := open(t, text, dir)
+	good := create(t, d, "good", signer.CA, signer.P256)
+	for label, change := range map[string]func(*tpm2.TPMAObject){
+		"free":    func(a *tpm2.TPMAObject) { a.FixedTPM, a.FixedParent = false, false },
+		"adopted": func(a *tpm2.TPMAObject) { a.FixedTPM = false },
+		"both":    func(a *tpm2.TPMAObject) { a.Decrypt = true },
+	} {
+		public := template(signer.CA, signer.P256)
+		change(&public.ObjectAttributes)
+		if label == "both" { // a key that signs and agrees has no scheme of its own
+			public.Parameters = tpm2.NewTPMUPublicParms(tpm2.TPMAlgECC, &tpm2.TPMSECCParms{CurveID: tpm2.TPMECCNistP256})
+		}
+		made, err := tpm2.Create{
+			ParentHandle: d.parentAuth(encryptInOut),
+			InSensitive:  tpm2.TPM2BSensitiveCreate{Sensitive: &tpm2.TPMSSensitiveCreate{UserAuth: tpm2.TPM2BAuth{Buffer: d.authOf(label, signer.CA)}}},
+			InPublic:     tpm2.New2B(public),
+		}.Execute(d.conn)
+		if label == "adopted" { // fixed to a parent that is fixed to this TPM: no TPM makes that
+			if err == nil {
+				t.Error("the TPM made a key that is fixed to its parent alone")
+			}
+			continue
+		}
+		if err != nil {
+			t.Fatalf("%s: %v", label, err)
+		}
+		k := key{Label: label, Purpose: signer.CA, Algorithm: signer.P256, Public: tpm2.Marshal(made.OutPublic), Private: tpm2.Marshal(made.OutPrivate)}
+		if err := k.check(); err == nil || !strings.Contains(err.Error(), "not fixed to the TPM, or for something else") {
+			t.Errorf("%s: %v", label, err)
+		}
+		if err := d.writeKey(k); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.Close()
+	if keys, err := open(t, text, dir).Keys(); err != nil || len(keys) != 1 || keys[0].ID() != good.ID() {
+		t.Errorf("keys %v, %v", keys, err)
 	}
 }
 

@@ -99,6 +99,21 @@ func TestFewerKnowNothing(t *testing.T) {
 	}
 }
 
+// TestOneShareIsNotTheSecret has the same secret split twice: no two shares have anything in common, or with the secret.
+func TestOneShareIsNotTheSecret(t *testing.T) {
+	secret := secretOf(t)
+	seen := map[[SecretSize]byte]bool{secret: true}
+	for range 2 {
+		_, shares := split(t, secret, 3, MaxShares)
+		for _, s := range shares {
+			if seen[s.Value] {
+				t.Errorf("share %d of set %s is there already, or is the secret", s.Index, s.Set)
+			}
+			seen[s.Value] = true
+		}
+	}
+}
+
 func TestLargest(t *testing.T) {
 	secret := secretOf(t)
 	_, shares := split(t, secret, 8, 16)
