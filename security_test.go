@@ -2,6 +2,7 @@ package coldseal
 
 import (
 	"bytes"
+	"cmp"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -56,6 +57,36 @@ func claims(t *testing.T) (all []claim) {
 	}
 	return all
 }
+
+// TestAttackersHaveTheirClaims holds the numbers in the table of attackers against the parts of the page, one for each.
+func TestAttackersHaveTheirClaims(t *testing.T) {
+	text, err := os.ReadFile("docs/security.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var table, parts []string
+	first, last := "", ""
+	for line := range strings.Lines(string(text) + "## the end\n") {
+		if m := claimRange.FindStringSubmatch(line); m != nil {
+			table = append(table, m[1])
+		}
+		if m := claimNumber.FindStringSubmatch(line); m != nil {
+			first, last = cmp.Or(first, m[1]), m[1]
+		}
+		if strings.HasPrefix(line, "## ") && first != "" {
+			parts = append(parts, first+"–"+last)
+			first = ""
+		}
+	}
+	if len(table) == 0 || !slices.Equal(table, parts) {
+		t.Errorf("the table has claims %v, the parts have %v", table, parts)
+	}
+}
+
+var (
+	claimRange  = regexp.MustCompile(`(?m)\| ([0-9]+–[0-9]+) \|$`)
+	claimNumber = regexp.MustCompile(`^### ([0-9]+)\. `)
+)
 
 // TestSecurityClaims holds docs/security.md against the tests: each claim has both sides, all names exist, and each patch
 // of make sabotage takes something away from a claim, which a refusing test of that claim notices.
