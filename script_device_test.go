@@ -28,6 +28,7 @@ func TestDevices(t *testing.T) {
 		{"NSS", []string{"journey"}, boxNSS},
 		{"TPM", []string{"journey", "tpm"}, boxTPM},
 		{"SoftHSM and TPM", []string{"journey", "both", "restore", "restored"}, boxBoth},
+		{"SoftHSM and a TPM that is lost", []string{"counterlost"}, boxBoth},
 		{"PIV", []string{"journey", "piv"}, boxPIV},
 	} {
 		t.Run(device.name, func(t *testing.T) {

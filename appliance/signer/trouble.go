@@ -67,7 +67,7 @@ func Troubles() []TroubleRow {
 		{DeviceHangs, "the device does not answer", "take it out and put it in again, or restart it; then run the same command again"},
 		{DeviceBusy, "another program is using the device", "end that program; this shows it: fuser -v DEVICE"},
 		{ManagerMissing, "the TPM is used without its resource manager, or has no room", "use the resource manager's device in the locator: tpm:device=/dev/tpmrm0"},
-		{CounterMissing, "the TPM has not the counter of this appliance: it was cleared, or is another TPM", "put the right TPM back; if it is lost, a restore has to be ordered"},
+		{CounterMissing, "the TPM has not the counter of this appliance: it was cleared, or is another TPM", "put the right TPM back; if it is lost, restore a backup without it: the counter is in a file from then on"},
 		{CounterForeign, "the TPM's NV indices are used by something else", "give the locator an index of its own: tpm:…?index=INDEX; this lists those in use: tpm2_getcap handles-nv-index"},
 		{KeyMissing, "a key is not on the device", "this compares device and ledger: coldseal-appliance keys; put the right device back, or restore the key"},
 		{KeyWrong, "a key on the device is not what its name says", "this compares device and ledger: coldseal-appliance keys; put back what was there"},
