@@ -21,7 +21,7 @@ const (
 	stateDuplicate = "duplicate" // the key, or its label, is there more than once
 	stateOdd       = "odd"       // it claims to be ours, and can't be used
 	stateDestroyed = "destroyed" // by order, and still there
-	stateUnordered = "unordered" // left by an interrupted order: nothing was ever signed with it
+	stateUnordered = "unordered" // left by an interrupted order, or of another appliance
 	stateStranger  = "stranger"  // not ours; left alone
 )
 
