@@ -80,14 +80,13 @@ func openUnfinished(dir string) (*store.Store, error) {
 	ledger, err := store.Open(dir)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
+		ledger, err = store.Create(dir)
 	case errors.Is(err, store.ErrUnfinished):
-		if err := store.Remove(dir); err != nil {
-			return nil, err
-		}
+		ledger, err = store.Recreate(dir)
 	default: // also a ledger that is in use, or damaged: that is not for genesis to remove
 		return ledger, err
 	}
-	if ledger, err = store.Create(dir); err != nil {
+	if err != nil {
 		return nil, fault("make ledger", err)
 	}
 	return ledger, nil

@@ -81,13 +81,22 @@ func Create(dir string) (*Store, error) {
 	if _, err := os.Lstat(path); err == nil {
 		return nil, fmt.Errorf("create ledger %s: %w", path, ErrExists)
 	}
-	if err := create(path); err != nil {
+	return create(path)
+}
+
+// Recreate makes a new ledger in the place of one that nobody relies on: that of a genesis which was not finished. At every
+// moment there is one of them: it says that the keys on the devices are of this genesis.
+func Recreate(dir string) (*Store, error) { return create(filepath.Join(dir, FileName)) }
+
+func create(path string) (*Store, error) {
+	if err := write(path); err != nil {
 		return nil, fmt.Errorf("create ledger %s: %w", path, err)
 	}
 	return open(path)
 }
 
-func create(path string) error {
+// write makes an empty ledger, which gets its name last.
+func write(path string) error {
 	next := path + ".new"
 	if err := os.Remove(next); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
@@ -115,14 +124,6 @@ func create(path string) error {
 		return err
 	}
 	return errors.Join(dir.Sync(), dir.Close())
-}
-
-// Remove deletes a ledger that nobody relies on: that of a genesis which was not finished.
-func Remove(dir string) error {
-	if err := os.Remove(filepath.Join(dir, FileName)); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("remove unfinished ledger: %w", err)
-	}
-	return nil
 }
 
 // Open opens the ledger in dir, checks its layout, and waits at most a second for another process that has it open.

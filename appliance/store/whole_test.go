@@ -63,4 +63,24 @@ func TestCreateAgain(t *testing.T) {
 	if left, err := filepath.Glob(filepath.Join(dir, "*.new")); err != nil || len(left) != 0 {
 		t.Errorf("left are %v, %v", left, err)
 	}
+	// One that nobody relies on stays until there is another.
+	full := filepath.Join(dir, FileName+".new")
+	if err := os.MkdirAll(filepath.Join(full, "full"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Recreate(dir); err == nil {
+		t.Error("another was made, and there is no room for it")
+	}
+	if _, err := Open(dir); !errors.Is(err, ErrUnfinished) {
+		t.Errorf("the first one: %v", err)
+	}
+	if err := os.RemoveAll(full); err != nil {
+		t.Fatal(err)
+	}
+	if s, err = Recreate(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
 }
