@@ -324,20 +324,22 @@ func TestModule(t *testing.T) {
 	const ykcs11 = "--module /usr/lib/x86_64-linux-gnu/libykcs11.so"
 	d.ok(strings.Replace(approve, "@x", "@ykcs11", 1) + ykcs11)
 	d.approval("ykcs11", public)
-	var bits crypto.PublicKey
-	with(t, 0, func(card *piv.YubiKey) (err error) {
-		rsa := p256()
-		rsa.Algorithm, rsa.PINPolicy = piv.AlgorithmRSA2048, piv.PINPolicyOnce // OpenSC takes only 9c for a slot that wants it always
-		if bits, err = card.GenerateKey(piv.DefaultManagementKey, piv.SlotAuthentication, rsa); err != nil {
-			return err
+	for _, algorithm := range []piv.Algorithm{piv.AlgorithmRSA2048, piv.AlgorithmEC384} {
+		var other crypto.PublicKey
+		with(t, 0, func(card *piv.YubiKey) (err error) {
+			kind := p256()
+			kind.Algorithm, kind.PINPolicy = algorithm, piv.PINPolicyOnce // OpenSC takes only 9c for a slot that wants it always
+			if other, err = card.GenerateKey(piv.DefaultManagementKey, piv.SlotAuthentication, kind); err != nil {
+				return err
+			}
+			return card.SetCertificate(piv.DefaultManagementKey, piv.SlotAuthentication, d.certificate(other, d.ca, time.Now(), time.Now().Add(time.Hour)))
+		})
+		both := newDesk(t, other)
+		both.request("pc.request", "it-workstation", "058091-PC-0020")
+		for n, module := range []string{opensc, ykcs11} {
+			both.ok(strings.Replace(approve, "@x", fmt.Sprint("@", n), 1) + "--slot 9a " + module)
+			both.approval(fmt.Sprint(n), other)
 		}
-		return card.SetCertificate(piv.DefaultManagementKey, piv.SlotAuthentication, d.certificate(bits, d.ca, time.Now(), time.Now().Add(time.Hour)))
-	})
-	both := newDesk(t, bits)
-	both.request("pc.request", "it-workstation", "058091-PC-0020")
-	for n, module := range []string{opensc, ykcs11} {
-		both.ok(strings.Replace(approve, "@x", fmt.Sprint("@rsa", n), 1) + "--slot 9a " + module)
-		both.approval(fmt.Sprint("rsa", n), bits)
 	}
 	tell(t, "insert 0 plain plain")
 	d.fails(approve, 6, "has not the extensions of a YubiKey")

@@ -273,10 +273,10 @@ func TestPlainCard(t *testing.T) {
 		for _, k := range []struct {
 			slot, kind string
 			ref        byte
-		}{{"9C", "11", 0x9c}, {"9D", "14", 0x9d}} {
+		}{{"9A", "07", 0x9a}, {"9C", "11", 0x9c}, {"9D", "14", 0x9d}} {
 			tool := []string{"piv-tool", "--reader", readerName(1), "--admin", "M:9B:" + card.management}
 			out, err := b.try(append(tool, "--genkey", k.slot+":"+k.kind, "--out", k.slot+".raw")...)
-			if err != nil && !strings.Contains(out, "unable to gen EC key") {
+			if err != nil && !strings.Contains(out, "unable to gen ") {
 				t.Fatalf("%v: %s", err, out)
 			}
 			b.write(k.slot+".pub", b.onCard(card.name, k.ref))
@@ -286,6 +286,7 @@ func TestPlainCard(t *testing.T) {
 				t.Fatalf("%v: %s", err, out)
 			}
 		}
+		b.rsa("/usr/lib/x86_64-linux-gnu/opensc-pkcs11.so", "01", "9A.pub")
 		b.curves("/usr/lib/x86_64-linux-gnu/opensc-pkcs11.so", "02", "9C.pub", "03", "9D.pub")
 	}
 	told(t, "remove 1")
