@@ -71,13 +71,11 @@ func broken(err error) bool {
 
 // mends are what helps with a card, where the table of all devices says something else.
 var mends = map[signer.TroubleCode]string{
-	signer.ManagerMissing:   "start pcscd: systemctl start pcscd.socket",
 	signer.DeviceAbsent:     "plug the card or its reader in; this shows what is there: opensc-tool --list-readers",
 	signer.DeviceGone:       "put the card in again and run the same command again",
 	signer.TokenAbsent:      "put the card in; this shows what is there: opensc-tool --list-readers",
 	signer.TokenSwapped:     "put the right card in, or correct serial in the locator; this shows its number: ykman info",
 	signer.DeviceBusy:       "end the program that uses the card, such as gpg-agent's scdaemon or a browser, and run the same command again",
-	signer.PINLocked:        "unblock the PIN with the PUK: ykman piv access unblock-pin",
 	signer.MechanismMissing: "order a key that the card can hold: P-256, P-384, or with firmware 5.7 RSA-3072 and RSA-4096",
 	signer.DeviceDenied:     "put the management key under the PIN: ykman piv access change-management-key --generate --protect",
 }
@@ -109,8 +107,11 @@ func explain(l signer.Locator, what string, err error) error {
 		return trouble(l, signer.PINWrong, "%s: %s", what, left)
 	}
 	code := codeOf(err)
-	if code == signer.DeviceGone { // there are many words for it
+	switch code {
+	case signer.DeviceGone: // there are many words for it
 		return trouble(l, code, "%s: the card was pulled", what)
+	case signer.PINLocked:
+		return trouble(l, code, "%s", what)
 	}
 	return trouble(l, code, "%s: %v", what, err)
 }

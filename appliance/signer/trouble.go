@@ -39,7 +39,8 @@ const (
 	ObjectTaken      TroubleCode = "object-taken"
 )
 
-// TroubleRow is a row of the table of troubles. In Mend, MODULE, TOKEN, DEVICE and INDEX stand for what the locator says.
+// TroubleRow is a row of the table of troubles. In Mend, MODULE, TOKEN, DEVICE and INDEX stand for what the locator says; what
+// differs between devices stands behind their names: "PKCS#11: …; TPM: …; PIV: …".
 type TroubleRow struct {
 	Code    TroubleCode
 	Meaning string
@@ -66,7 +67,7 @@ func Troubles() []TroubleRow {
 		{DeviceFails, "the device reports an error", "run the same command again; if it comes back, ask the device's maker about the error"},
 		{DeviceHangs, "the device does not answer", "take it out and put it in again, or restart it; then run the same command again"},
 		{DeviceBusy, "another program is using the device", "end that program; this shows it: fuser -v DEVICE"},
-		{ManagerMissing, "the TPM is used without its resource manager, or has no room", "use the resource manager's device in the locator: tpm:device=/dev/tpmrm0"},
+		{ManagerMissing, "the device's resource manager is not there, or has no room", "TPM: use the resource manager's device in the locator: tpm:device=/dev/tpmrm0; PIV: start pcscd: systemctl start pcscd.socket"},
 		{CounterMissing, "the TPM has not the counter of this appliance: it was cleared, or is another TPM", "put the right TPM back; if it is lost, restore a backup without it: the counter is in a file from then on"},
 		{CounterForeign, "the TPM's NV indices are used by something else", "give the locator an index of its own: tpm:…?index=INDEX; this lists those in use: tpm2_getcap handles-nv-index"},
 		{KeyMissing, "a key is not on the device", "this compares device and ledger: coldseal-appliance keys; put the right device back, or restore the key"},
@@ -89,7 +90,7 @@ func NewTrouble(code TroubleCode, device Locator, what string) *Trouble {
 	t := &Trouble{Code: code, What: device.String() + ": " + what}
 	for _, row := range Troubles() {
 		if row.Code == code {
-			t.What, t.Mend = device.String()+": "+row.Meaning+": "+what, row.Mend
+			t.What, t.Mend = device.String()+": "+row.Meaning+": "+what, mendOf(device, row.Mend)
 		}
 	}
 	path := device.Attribute("device")
@@ -102,6 +103,17 @@ func NewTrouble(code TroubleCode, device Locator, what string) *Trouble {
 		}
 	}
 	return t
+}
+
+// mendOf gives what mends this device, where devices differ.
+func mendOf(device Locator, mend string) string {
+	mark := map[string]string{PKCS11: "PKCS#11: ", TPM: "TPM: ", PIV: "PIV: "}[device.Scheme()]
+	for part := range strings.SplitSeq(mend, "; ") {
+		if own, found := strings.CutPrefix(part, mark); found && mark != "" {
+			return own
+		}
+	}
+	return mend
 }
 
 func (t *Trouble) Error() string { return t.What }

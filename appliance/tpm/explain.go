@@ -68,7 +68,10 @@ func (t *TPM) pinTrouble() error {
 	if failed >= most {
 		return t.trouble(signer.PINLocked, "%d wrong ones", failed)
 	}
-	return t.trouble(signer.PINWrong, "%d tries left before it locks", most-failed)
+	if most-failed == 1 {
+		return t.trouble(signer.PINWrong, "1 try is left before it locks")
+	}
+	return t.trouble(signer.PINWrong, "%d tries are left before it locks", most-failed)
 }
 
 // property reads one number that the TPM says of itself.

@@ -268,8 +268,8 @@ func TestTroubles(t *testing.T) {
 	if err := machine.MaxTries(3); err != nil {
 		t.Fatal(err)
 	}
-	wantTrouble(t, wrong(), signer.PINWrong, "2 tries left")
-	wantTrouble(t, wrong(), signer.PINWrong, "1 tries left")
+	wantTrouble(t, wrong(), signer.PINWrong, "2 tries are left")
+	wantTrouble(t, wrong(), signer.PINWrong, "1 try is left")
 	wantTrouble(t, wrong(), signer.PINLocked)
 	wantTrouble(t, wrong(), signer.PINLocked, "tpm2_dictionarylockout")
 	if _, err := Open(locator(t, text), []byte(swtpm.PIN), dir); err == nil {

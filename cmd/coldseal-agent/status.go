@@ -168,7 +168,7 @@ func doctorCommand() *cobra.Command {
 				}
 			}
 			if troubles > 0 {
-				return cli.Fail(cli.ExitFailure, "", "%d things need mending", troubles)
+				return cli.Fail(cli.ExitFailure, "", "%s mending", cli.Count(troubles, "thing needs", "things need"))
 			}
 			return nil
 		})

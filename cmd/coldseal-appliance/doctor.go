@@ -95,7 +95,7 @@ func (f findings) print(cmd *cobra.Command, err error, asJSON bool) error {
 	}
 	if troubles > 0 {
 		code, _ := cli.Judge(err)
-		return cli.Fail(max(code, cli.ExitFailure), "", "%d things need mending", troubles)
+		return cli.Fail(max(code, cli.ExitFailure), "", "%s mending", cli.Count(troubles, "thing needs", "things need"))
 	}
 	return nil
 }

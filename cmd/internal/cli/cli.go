@@ -37,6 +37,14 @@ const (
 	ExitUsage     = 64 // the command line is wrong
 )
 
+// Count says how many there are of something, "1 key is" or "2 keys are".
+func Count(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
+
 // ExitError says with which code the program ends. Err may be nil: then nothing more is to be said.
 type ExitError struct {
 	Code int
