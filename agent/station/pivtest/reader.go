@@ -46,6 +46,14 @@ func newReader(i int) *reader {
 	return r
 }
 
+// pcscd looks at its readers every 0.4 s. Of a card that it finds in a reader when it begins it says nothing: one that is not
+// noticed is pulled and put in again.
+const (
+	soon     = 10 * time.Second
+	attempts = 6
+	looks    = time.Second // in this time it looks more than once
+)
+
 // insert puts a card in, in the place of the one before, and waits until pcscd has noticed.
 func (r *reader) insert(c *card) error {
 	r.hand.Lock()
@@ -53,19 +61,28 @@ func (r *reader) insert(c *card) error {
 	if err := r.takeOut(); err != nil {
 		return err
 	}
-	conn, err := net.Dial("tcp", r.address)
-	if err != nil {
-		return fmt.Errorf("put card into reader: %w", err)
+	for range attempts {
+		conn, err := net.Dial("tcp", r.address)
+		if err != nil {
+			return fmt.Errorf("put card into reader: %w", err)
+		}
+		ended := make(chan struct{})
+		r.mu.Lock()
+		r.conn, r.ended, r.count, r.pullAt = conn, ended, 0, 0
+		r.mu.Unlock()
+		go func() {
+			defer close(ended)
+			r.serve(conn, c)
+		}()
+		if r.wait(true) {
+			return nil
+		}
+		if err := r.takeOut(); err != nil {
+			return err
+		}
+		time.Sleep(looks)
 	}
-	ended := make(chan struct{})
-	r.mu.Lock()
-	r.conn, r.ended, r.count, r.pullAt = conn, ended, 0, 0
-	r.mu.Unlock()
-	go func() {
-		defer close(ended)
-		r.serve(conn, c)
-	}()
-	return r.wait(true)
+	return fmt.Errorf("%w that a card was put in", errNotice)
 }
 
 // remove pulls the card, if there is one.
@@ -86,7 +103,12 @@ func (r *reader) takeOut() error {
 		}
 		<-ended
 	}
-	return r.wait(false)
+	for range attempts {
+		if r.wait(false) {
+			return nil
+		}
+	}
+	return fmt.Errorf("%w that a card was pulled", errNotice)
 }
 
 // notice is what pcscd says of the reader.
@@ -97,10 +119,12 @@ func (r *reader) notice(in bool) {
 	r.changed.Broadcast()
 }
 
-// wait waits until pcscd has noticed, which looks at its readers every 0.4 s.
-func (r *reader) wait(in bool) error {
+var errNotice = errors.New("pcscd did not notice")
+
+// wait waits until pcscd has noticed, and tells whether it did soon.
+func (r *reader) wait(in bool) bool {
 	late := false
-	timer := time.AfterFunc(time.Minute, func() {
+	timer := time.AfterFunc(soon, func() {
 		r.mu.Lock()
 		late = true
 		r.mu.Unlock()
@@ -109,13 +133,10 @@ func (r *reader) wait(in bool) error {
 	defer timer.Stop()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for r.noticed != in {
-		if late {
-			return errors.New("pcscd did not notice for a minute")
-		}
+	for r.noticed != in && !late {
 		r.changed.Wait()
 	}
-	return nil
+	return r.noticed == in
 }
 
 // pull has the card pulled when it has carried out so many commands from now on, before it can answer the last.
