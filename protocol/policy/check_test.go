@@ -287,7 +287,7 @@ func laws(t *testing.T) []law {
 			onRoster(func(o *Roster) { o.Officers[0].Roles = []string{"approvers", "security-officer"} })},
 		{"no rule for an order", "roster, orders of kind crl", "there is no rule", onRoster(func(o *Roster) { o.Orders = slices.Delete(o.Orders, 7, 8) }), nil},
 		{"all are needed", "roster, orders of kind policy", "needs 3 persons of role security-officer, 3 are there", onRoster(func(o *Roster) { o.Orders[3].Persons = 3 }), nil},
-		{"one is suspended", "roster, orders of kind policy", "needs 2 persons of role security-officer, 2 are there", onRoster(func(o *Roster) { o.Officers[0].Suspended = true }),
+		{"one is suspended", "roster, all orders", "needs 2 persons of role security-officer, 2 are there", onRoster(func(o *Roster) { o.Officers[0].Suspended = true }),
 			func(p *Policy, o *Roster) {
 				o.Officers[0].Suspended = true
 				for i := range o.Orders {

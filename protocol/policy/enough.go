@@ -20,19 +20,43 @@ func (o *Roster) check(r *report) {
 			}
 		}
 	}
+	o.checkOrders(r)
+	o.Recovery.check(o, r)
+}
+
+// checkOrders asks that each order has a rule, and one officer more than that needs. Kinds that lack the same are said at once.
+func (o *Roster) checkOrders(r *report) {
+	type lack struct {
+		persons uint64
+		role    string
+	}
+	var lacks []lack
+	kinds := map[lack][]string{}
 	for _, kind := range protocol.RuledOrders() {
-		where := "roster, orders of kind " + kind.String()
 		order, found := o.Order(kind)
 		if !found {
-			r.add(0, where, "add one", "there is no rule")
+			r.add(0, "roster, orders of kind "+kind.String(), "add one", "there is no rule")
 			continue
 		}
-		has := o.count(func(f *Officer) bool { return slices.Contains(f.Roles, order.Role) })
-		if has <= order.Persons {
-			r.add(0, where, "add officers, or ask for fewer", "needs %s of role %s, %d are there: the loss of one would stop it for ever", people(order.Persons), order.Role, has)
+		if l := (lack{order.Persons, order.Role}); o.having(order.Role) <= order.Persons {
+			if kinds[l] == nil {
+				lacks = append(lacks, l)
+			}
+			kinds[l] = append(kinds[l], kind.String())
 		}
 	}
-	o.Recovery.check(o, r)
+	for _, l := range lacks {
+		where := "roster, orders of kind " + joined(kinds[l])
+		if len(kinds[l]) == len(protocol.RuledOrders()) {
+			where = "roster, all orders"
+		}
+		r.add(0, where, "add officers, or ask for fewer", "needs %s of role %s, %d are there: the loss of one would stop it for ever", people(l.persons), l.role, o.having(l.role))
+	}
+}
+
+// having counts the officers with a role who are not suspended.
+func (o *Roster) having(role string) uint64 {
+	return o.count(func(f *Officer) bool { return slices.Contains(f.Roles, role) })
 }
 
 func (o *Roster) count(counts func(*Officer) bool) uint64 {
@@ -54,7 +78,7 @@ func (p *Policy) checkEnough(q *Profile, o *Roster, r *report) {
 	for _, rule := range q.rules() {
 		where := "profile " + q.Name + ", " + rule.name
 		for _, role := range rule.Roles {
-			if role != RoleApprover && o.count(func(f *Officer) bool { return slices.Contains(f.Roles, role) }) == 0 {
+			if role != RoleApprover && o.having(role) == 0 {
 				r.add(0, where, "name a role that an officer has", "no officer has the role %s", role)
 			}
 		}
