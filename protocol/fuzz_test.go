@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"coldseal/protocol"
+	"coldseal/protocol/cose"
 )
 
 // Whatever a decoder here accepts, encoding gives the same bytes again.
@@ -134,10 +135,17 @@ func FuzzContent(f *testing.F) {
 // FuzzOpenApproval takes data as a message: nothing opens but what the approver signed.
 func FuzzOpenApproval(f *testing.F) {
 	seeds(f, "approval-")
-	key, good := publicKey(f, "approver-p256"), load(f, "approval-p256")
+	kinds := []string{"p256", "p384", "ed25519", "rsa"}
+	var keys []cose.Key
+	var good [][]byte
+	for _, kind := range kinds {
+		keys, good = append(keys, publicKey(f, "approver-"+kind)), append(good, load(f, "approval-"+kind))
+	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		if a, refusal := protocol.OpenApproval(data, key); refusal == nil && !bytes.Equal(data, good) {
-			t.Errorf("forged %+v", a)
+		for i, key := range keys {
+			if a, refusal := protocol.OpenApproval(data, key); refusal == nil && !bytes.Equal(data, good[i]) {
+				t.Errorf("forged %+v by %s", a, kinds[i])
+			}
 		}
 	})
 }
