@@ -319,34 +319,42 @@ type Found struct {
 	Checked bool // every share was read back, and it was opened once
 }
 
-// Backups lists the backups of an appliance on a medium, the newest first. Half ones are not among them.
-func Backups(m *media.Medium, appliance protocol.Digest) (all []Found, err error) {
+// Backups lists the backups of an appliance on a medium, the newest first. Half ones are not among them. Bad says of each that
+// has a header that can't be read or is another's what is wrong with it: it hides nothing of the others.
+func Backups(m *media.Medium, appliance protocol.Digest) (all []Found, bad []error, err error) {
 	err = eachSet(m, appliance, func(dir string, files []string) error {
 		for _, name := range []string{fileChecked, fileUnchecked} {
 			if !slices.Contains(files, name) {
 				continue
 			}
-			data, err := m.ReadFile(dir+"/"+name, maxBackupHeader)
-			if err != nil {
-				return err
+			if b, err := readHeader(m, appliance, dir, name); err != nil {
+				bad = append(bad, fmt.Errorf("%s/%s: %w", dir, name, err))
+			} else {
+				all = append(all, Found{b, name == fileChecked})
 			}
-			b, err := parseBackup(data)
-			if err != nil {
-				return fmt.Errorf("%s/%s: %w", dir, name, err)
-			}
-			if b.Appliance != appliance {
-				return fmt.Errorf("%s/%s: it is of the appliance %s: %w", dir, name, b.Appliance, ErrOtherAppliance)
-			}
-			if path, err := b.path(name); err != nil || path != dir+"/"+name || b.Parts == 0 {
-				return fmt.Errorf("%s/%s: it is the header of another backup", dir, name)
-			}
-			all = append(all, Found{b, name == fileChecked})
 			return nil
 		}
 		return nil
 	})
 	slices.SortFunc(all, func(a, b Found) int { return cmp.Compare(b.Created, a.Created) })
-	return all, err
+	return all, bad, err
+}
+
+func readHeader(m *media.Medium, appliance protocol.Digest, dir, name string) (b Backup, err error) {
+	data, err := m.ReadFile(dir+"/"+name, maxBackupHeader)
+	if err != nil {
+		return b, err
+	}
+	if b, err = parseBackup(data); err != nil {
+		return b, err
+	}
+	if b.Appliance != appliance {
+		return b, fmt.Errorf("it is of the appliance %s: %w", b.Appliance, ErrOtherAppliance)
+	}
+	if path, err := b.path(name); err != nil || path != dir+"/"+name || b.Parts == 0 {
+		return b, fmt.Errorf("%w: it is the header of another one", ErrBackup)
+	}
+	return b, nil
 }
 
 // ErrOtherAppliance is returned for a backup, or leaves, of an appliance with another genesis digest than was typed.

@@ -111,15 +111,15 @@ func TestBackupThatIsNone(t *testing.T) {
 	// With a header that lies as the parts do, the ledger inside says whose it is.
 	s := other
 	s.backup.Appliance = good.backup.Appliance
-	if all, err := appliance.Backups(medium(t, other.dir), good.backup.Appliance); err != nil || len(all) != 0 {
-		t.Errorf("backups of another appliance: %v, %v", all, err)
+	if all, bad, err := appliance.Backups(medium(t, other.dir), good.backup.Appliance); err != nil || len(all)+len(bad) != 0 {
+		t.Errorf("backups of another appliance: %v, %v, %v", all, bad, err)
 	}
 	folder := filepath.Join(other.dir, "coldseal")
 	if err := os.Rename(filepath.Join(folder, media.Tag(other.backup.Appliance)), filepath.Join(folder, media.Tag(good.backup.Appliance))); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := appliance.Backups(medium(t, other.dir), good.backup.Appliance); !errors.Is(err, appliance.ErrOtherAppliance) {
-		t.Errorf("a backup of another appliance in the folder of this one: %v", err)
+	if all, bad, err := appliance.Backups(medium(t, other.dir), good.backup.Appliance); err != nil || len(all) != 0 || !errors.Is(errors.Join(bad...), appliance.ErrOtherAppliance) {
+		t.Errorf("a backup of another appliance in the folder of this one: %v, %v, %v", all, bad, err)
 	}
 }
 
@@ -128,16 +128,16 @@ func TestHalfABackup(t *testing.T) {
 	d := newDesk(t)
 	s := d.backup()
 	without(t, s.path(t, "unchecked"))
-	if all, err := appliance.Backups(medium(t, s.dir), s.backup.Appliance); err != nil || len(all) != 0 {
-		t.Fatalf("%v, %v", all, err)
+	if all, bad, err := appliance.Backups(medium(t, s.dir), s.backup.Appliance); err != nil || len(all)+len(bad) != 0 {
+		t.Fatalf("%v, %v, %v", all, bad, err)
 	}
 	// Neither does one whose shares could not be handed out.
 	pulled := errors.New("the card was pulled")
 	if _, err := d.engine.Backup(medium(t, s.dir), appliance.Shares{Needed: 2, All: 3}, d.keyFiles(), func(*appliance.Backup, []shamir.Share) error { return pulled }); !errors.Is(err, pulled) {
 		t.Fatal(err)
 	}
-	if all, err := appliance.Backups(medium(t, s.dir), s.backup.Appliance); err != nil || len(all) != 0 {
-		t.Fatalf("%v, %v", all, err)
+	if all, bad, err := appliance.Backups(medium(t, s.dir), s.backup.Appliance); err != nil || len(all)+len(bad) != 0 {
+		t.Fatalf("%v, %v, %v", all, bad, err)
 	}
 	again, err := d.engine.Backup(medium(t, s.dir), appliance.Shares{Needed: 2, All: 3}, d.keyFiles(), s.take)
 	if err != nil {
@@ -146,9 +146,9 @@ func TestHalfABackup(t *testing.T) {
 	if _, err := os.Stat(s.path(t, "part-0001")); !errors.Is(err, os.ErrNotExist) {
 		t.Error("the half one is still there")
 	}
-	all, err := appliance.Backups(medium(t, s.dir), s.backup.Appliance)
-	if err != nil || len(all) != 1 || all[0].Set.ID != again.Set.ID || all[0].Checked {
-		t.Fatalf("%v, %v", all, err)
+	all, bad, err := appliance.Backups(medium(t, s.dir), s.backup.Appliance)
+	if err != nil || len(all) != 1 || len(bad) != 0 || all[0].Set.ID != again.Set.ID || all[0].Checked {
+		t.Fatalf("%v, %v, %v", all, bad, err)
 	}
 	m := medium(t, s.dir)
 	for range 2 { // a mark that was half made is made whole
@@ -156,11 +156,28 @@ func TestHalfABackup(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if all, err = appliance.Backups(m, s.backup.Appliance); err != nil || len(all) != 1 || !all[0].Checked {
-		t.Fatalf("%v, %v", all, err)
+	if all, bad, err = appliance.Backups(m, s.backup.Appliance); err != nil || len(all) != 1 || len(bad) != 0 || !all[0].Checked {
+		t.Fatalf("%v, %v, %v", all, bad, err)
 	}
 	if data := must[[]byte](t)(os.ReadFile(filepath.Join(s.dir, must[string](t)(media.Name{Kind: media.Backup, Appliance: media.Tag(again.Appliance), Set: again.Set.ID.String(), File: "part-0001"}.Path())))); bytes.Contains(data, []byte("OFFICER1")) {
 		t.Error("a person's name is in clear on the medium")
+	}
+}
+
+// TestBadHeader shows that a header that is none hides no good backup beside it.
+func TestBadHeader(t *testing.T) {
+	d := newDesk(t)
+	s := d.backup()
+	header := must[[]byte](t)(os.ReadFile(s.path(t, "unchecked")))
+	for name, spoilt := range map[string][]byte{"empty": {}, "cut": header[:len(header)/2], "of the set beside it": header, "too large": make([]byte, 1<<20)} {
+		dir := filepath.Join(filepath.Dir(filepath.Dir(s.path(t, "unchecked"))), "00000000000000aa")
+		if err := errors.Join(os.MkdirAll(dir, 0o700), os.WriteFile(filepath.Join(dir, "backup"), spoilt, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		all, bad, err := appliance.Backups(medium(t, s.dir), s.backup.Appliance)
+		if err != nil || len(all) != 1 || all[0].Set.ID != s.backup.Set.ID || len(bad) != 1 || !strings.Contains(bad[0].Error(), "00000000000000aa/backup: ") {
+			t.Errorf("%s: %v, %v, %v", name, all, bad, err)
+		}
 	}
 }
 

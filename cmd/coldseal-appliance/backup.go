@@ -18,6 +18,7 @@ import (
 	"coldseal/protocol"
 	"coldseal/protocol/media"
 	"coldseal/protocol/shamir"
+	"coldseal/protocol/show"
 )
 
 func backupCommand() *cobra.Command {
@@ -72,6 +73,9 @@ func backupCreateCommand() *cobra.Command {
 		case n < shares.All && out == "" && !screen:
 			return cli.Usage("%d cards for %d shares: give --out or --show for the others", n, shares.All)
 		}
+		if within(out, medium) {
+			return cli.Usage("--out %s is on the medium: whoever finds it would have the backup and what opens it", out)
+		}
 		return d.engine(cmd.Context(), func(e *appliance.Engine, _ appliance.Config) error {
 			files, err := keyFiles(d.state, token, withoutKeys)
 			if err != nil {
@@ -105,6 +109,27 @@ func backupCreateCommand() *cobra.Command {
 		})
 	}
 	return c
+}
+
+// within tells whether a path, which need not be there yet, lies in a folder.
+func within(path, folder string) bool {
+	whole, err := filepath.Abs(folder)
+	if resolved, bad := filepath.EvalSymlinks(whole); bad == nil {
+		whole = resolved
+	}
+	at, bad := filepath.Abs(path)
+	if path == "" || err != nil || bad != nil {
+		return false
+	}
+	for rest := ""; ; at, rest = filepath.Dir(at), filepath.Join(filepath.Base(at), rest) {
+		if resolved, err := filepath.EvalSymlinks(at); err == nil { // of what is there already
+			below, err := filepath.Rel(whole, filepath.Join(resolved, rest))
+			return err == nil && filepath.IsLocal(below)
+		}
+		if at == filepath.Dir(at) {
+			return false
+		}
+	}
 }
 
 // keyFiles lists the files that keep keys: those of the key store, and of a token that is named.
@@ -186,9 +211,12 @@ func backupListCommand() *cobra.Command {
 			return err
 		}
 		defer m.Close()
-		all, err := appliance.Backups(m, digest)
+		all, bad, err := appliance.Backups(m, digest)
 		if err != nil {
 			return explain(err)
+		}
+		if len(all)+len(bad) == 0 {
+			return noBackup(m, digest, "")
 		}
 		for _, b := range all {
 			if *asJSON {
@@ -203,7 +231,7 @@ func backupListCommand() *cobra.Command {
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "%s  %s  %d log entries, %d of %d shares open it, %s\n", b.Set.ID, protocol.Date(b.Created), b.Size, b.Set.Threshold, len(b.Set.Digests), state)
 		}
-		return nil
+		return explain(errors.Join(bad...))
 	}
 	return c
 }
@@ -233,7 +261,7 @@ func backupCheckCommand() *cobra.Command {
 			return err
 		}
 		defer m.Close()
-		b, err := chooseBackup(m, digest, set)
+		b, err := chooseBackup(cmd.ErrOrStderr(), m, digest, set)
 		if err != nil {
 			return err
 		}
@@ -268,31 +296,43 @@ func numbers(all []int) string {
 	return strings.Trim(fmt.Sprint(all), "[]")
 }
 
-// chooseBackup finds the backup that is meant.
-func chooseBackup(m *media.Medium, digest protocol.Digest, set string) (appliance.Found, error) {
-	all, err := appliance.Backups(m, digest)
+// chooseBackup finds the backup that is meant. Bad ones beside it are named, for one of them may have been newer.
+func chooseBackup(words io.Writer, m *media.Medium, digest protocol.Digest, set string) (appliance.Found, error) {
+	all, bad, err := appliance.Backups(m, digest)
 	if err != nil {
 		return appliance.Found{}, explain(err)
 	}
 	for _, b := range all {
-		if set == "" || b.Set.ID.String() == set {
-			return b, nil
+		if set != "" && b.Set.ID.String() != set {
+			continue
 		}
+		for _, err := range bad {
+			fmt.Fprintln(words, "warning: passed over, "+show.Lines(err.Error()))
+		}
+		return b, nil
 	}
+	if len(bad) > 0 {
+		return appliance.Found{}, explain(errors.Join(bad...))
+	}
+	return appliance.Found{}, noBackup(m, digest, set)
+}
+
+// noBackup says that a medium has none of an appliance, or not the one that is meant, and what is there instead.
+func noBackup(m *media.Medium, digest protocol.Digest, set string) error {
 	what := fmt.Sprintf("there is no whole backup of the appliance %s on this medium", media.Tag(digest))
 	if set != "" {
 		what = fmt.Sprintf("there is no whole backup of set %s on this medium", set)
 	}
 	others, err := m.Folders("coldseal")
 	if err != nil {
-		return appliance.Found{}, err
+		return err
 	}
 	others = slices.DeleteFunc(others, func(tag string) bool { return tag == media.Tag(digest) })
 	hint := "look for another medium; a backup that was interrupted is none"
 	if len(others) > 0 {
 		hint = "check the digest and the medium: on it is something of the appliance " + strings.Join(others, ", ")
 	}
-	return appliance.Found{}, cli.Fail(cli.ExitNotFound, hint, "%s", what)
+	return cli.Fail(cli.ExitNotFound, hint, "%s", what)
 }
 
 func (d *devices) readBackFile(b *appliance.Backup) string {

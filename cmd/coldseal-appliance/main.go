@@ -16,6 +16,7 @@ import (
 	"coldseal/appliance/signer"
 	"coldseal/appliance/wire"
 	"coldseal/cmd/internal/cli"
+	"coldseal/protocol/shamir"
 )
 
 // built is when the release was built, in unix seconds; the Makefile sets it. No clock is believed that is before it.
@@ -95,6 +96,8 @@ func explain(err error) error {
 	case err == nil:
 	case errors.Is(err, appliance.ErrRestoring):
 		return cli.Fail(cli.ExitFailure, "bring leaves (restore leaves), write the order (restore order), have officers approve it (console order)", "%w", err)
+	case errors.Is(err, shamir.ErrForeign):
+		return cli.Fail(cli.ExitDevice, "bring shares of the set that is named, or name theirs with --set, as backup list shows it", "%w", err)
 	case isShare(err):
 		return cli.Fail(cli.ExitDevice, "bring good shares of the set that is named", "%w", err)
 	case errors.Is(err, appliance.ErrBackup), errors.Is(err, appliance.ErrOtherAppliance), errors.Is(err, appliance.ErrKeysMissing):

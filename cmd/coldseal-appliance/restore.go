@@ -51,7 +51,7 @@ func restoreOpenCommand() *cobra.Command {
 			return err
 		}
 		defer m.Close()
-		b, err := chooseBackup(m, digest, set)
+		b, err := chooseBackup(cmd.ErrOrStderr(), m, digest, set)
 		if err != nil {
 			return err
 		}
