@@ -272,16 +272,17 @@ func (f *fold) broughtIndexes(index uint64, to *comesTo) error {
 	return nil
 }
 
-// changedTo is what a brought leaf of a change puts on the CRL: why is known where the request is.
-func (f *fold) changedTo(index uint64, leaf auditlog.Leaf, id protocol.Digest, notAfter int64) (store.Revoked, error) {
-	entry := store.Revoked{Time: leaf.Time, Index: index, NotAfter: notAfter}
+// changedTo is what a brought leaf of a change puts on the CRL: why is known where the request is. The key is barred from
+// then on if it was compromised, or if it may have been for all that is known.
+func (f *fold) changedTo(index uint64, leaf auditlog.Leaf, id protocol.Digest, notAfter int64) (entry store.Revoked, barred bool, err error) {
+	entry = store.Revoked{Time: leaf.Time, Index: index, NotAfter: notAfter}
 	if leaf.Status == auditlog.Held {
 		entry.Reason = protocol.ReasonCertificateHold
-		return entry, nil
+		return entry, false, nil
 	}
 	req, known, err := f.request(index, id)
 	if err != nil || !known {
-		return entry, err
+		return entry, !known, err
 	}
 	if content, refusal := req.Revocation(); refusal == nil {
 		entry.Reason, entry.Since = content.Reason, content.Since
@@ -289,7 +290,7 @@ func (f *fold) changedTo(index uint64, leaf auditlog.Leaf, id protocol.Digest, n
 	if content, refusal := req.CARevocation(); refusal == nil {
 		entry.Reason, entry.Since = content.Reason, content.Since
 	}
-	return entry, nil
+	return entry, entry.Reason == protocol.ReasonKeyCompromise, nil
 }
 
 func resultID(body []byte) (protocol.Digest, error) {
@@ -343,11 +344,11 @@ func (f *fold) broughtChange(index uint64, leaf auditlog.Leaf, body []byte) erro
 	if err != nil {
 		return err
 	}
-	want, err := f.changedTo(index, leaf, id, c.NotAfter)
+	want, barred, err := f.changedTo(index, leaf, id, c.NotAfter)
 	if err != nil {
 		return err
 	}
-	if use, _ := f.tx.KeyUse(c.Key); want.Reason == protocol.ReasonKeyCompromise && !c.Key.IsZero() && !use.Compromised {
+	if use, _ := f.tx.KeyUse(c.Key); barred && !c.Key.IsZero() && !use.Compromised {
 		return other
 	}
 	return f.entry(leaf, want)

@@ -25,7 +25,9 @@ func TestRestore(t *testing.T) {
 func testRestore(t *testing.T, much known) {
 	d := newDesk(t)
 	o := d.outside()
-	old, held, stolen := d.pc("0001"), d.pc("0002"), d.pc("0003")
+	old, held := d.pc("0001"), d.pc("0002")
+	thief := newKey(t)
+	stolen := d.workstation(d.issuing, unit, "0003", thief)
 	serial := map[string][]byte{}
 	issue := func(pc protocol.Request) {
 		raw := d.encode(pc)
@@ -130,6 +132,11 @@ func testRestore(t *testing.T, much known) {
 		if again.Outcome != protocol.OutcomeIssued || !bytes.Equal(again.Serial, serial[after.Subject]) {
 			t.Errorf("it was done again: %+v", again)
 		}
+	}
+	// A key is never certified again that was stolen, or may have been: without the request nobody knows why it was revoked.
+	stolenAgain := n.encode(n.workstation(n.issuing, unit, "0003", thief))
+	if r := result(stolenAgain, n.approved(stolenAgain, n.alp)); r.Refusal == nil || r.Refusal.Code != protocol.CodeKeyCompromised {
+		t.Errorf("the stolen key: %+v", r)
 	}
 	same := n.encode(n.pc("0004"))
 	// Of a certificate without its request nobody knows the name.

@@ -305,11 +305,11 @@ func (f *fold) writeChange(index uint64, leaf auditlog.Leaf, body []byte) error 
 	if leaf.Status == auditlog.Active {
 		return f.tx.DeleteRevoked(issuer, f.shard(leaf), leaf.Serial)
 	}
-	entry, err := f.changedTo(index, leaf, id, c.NotAfter)
+	entry, barred, err := f.changedTo(index, leaf, id, c.NotAfter)
 	if err != nil {
 		return err
 	}
-	if entry.Reason == protocol.ReasonKeyCompromise && !c.Key.IsZero() {
+	if barred && !c.Key.IsZero() {
 		if err := f.tx.PutKeyUse(c.Key, store.KeyUse{Name: c.Name, Compromised: true}); err != nil {
 			return err
 		}
