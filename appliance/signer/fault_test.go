@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"coldseal/appliance/wire"
 )
 
 func TestKilledInMidBatch(t *testing.T) {
@@ -78,7 +77,7 @@ func TestSecondSignerOnTheSameKeys(t *testing.T) {
 	if c, err := Start(t.Context(), program, args, Options{}); err == nil {
 		c.Close()
 		t.Fatal("two signers on one directory")
-	} else if !errors.Is(err, wire.ErrFault) || !strings.Contains(err.Error(), "another signer is using it") {
+	} else if trouble, found := AsTrouble(err); !found || trouble.Code != StoreBusy || !strings.Contains(trouble.Mend, "wait until it has ended") {
 		t.Fatal(err)
 	}
 }

@@ -393,7 +393,8 @@ func TestPassphrase(t *testing.T) {
 	if err := c.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err = with("incorrect horse"); !errors.Is(err, wire.ErrFault) || !strings.Contains(err.Error(), "wrong passphrase") {
+	_, err = with("incorrect horse")
+	if trouble, found := AsTrouble(err); !found || trouble.Code != StoreClosed || trouble.What != "the key store does not open: open keys in "+dir+": wrong passphrase" {
 		t.Errorf("wrong passphrase: %v", err)
 	} else if strings.Contains(err.Error(), "horse") {
 		t.Errorf("the passphrase is in the error: %v", err)

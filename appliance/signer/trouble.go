@@ -13,6 +13,8 @@ type TroubleCode string
 // The troubles that are told apart.
 const (
 	NotBuilt         TroubleCode = "not-built"
+	StoreClosed      TroubleCode = "key-store-closed"
+	StoreBusy        TroubleCode = "key-store-busy"
 	ModuleMissing    TroubleCode = "module-missing"
 	ModuleFails      TroubleCode = "module-fails"
 	TokenAbsent      TroubleCode = "token-absent"
@@ -51,9 +53,11 @@ type TroubleRow struct {
 func Troubles() []TroubleRow {
 	return []TroubleRow{
 		{NotBuilt, "this coldseal-signer was built without what the device needs", "install a C compiler and libpcsclite-dev, then: make build"},
+		{StoreClosed, "the key store does not open", "check the passphrase or the secret file, then run the same command again"},
+		{StoreBusy, "another coldseal-appliance is at work with this state directory", "wait until it has ended, then run the same command again; serve ends with Ctrl-C"},
 		{ModuleMissing, "the device's PKCS#11 library is not there, or does not load", "install the device's package, or correct module-path; this tries it: pkcs11-tool --module MODULE --show-info"},
-		{ModuleFails, "the PKCS#11 library does not initialize", "check init-args and environment of the locator, and the library's own configuration: pkcs11-tool --module MODULE --list-slots"},
-		{TokenAbsent, "no token is there", "plug the device in; this shows what is there: pkcs11-tool --module MODULE --list-token-slots"},
+		{ModuleFails, "the PKCS#11 library does not initialize", "check init-args and environment of the locator, and the library's own configuration; this tries it: pkcs11-tool --module MODULE --list-slots"},
+		{TokenAbsent, "no token is there", "plug the device in; a variable of yours, such as SOFTHSM2_CONF, reaches the library only by environment= in the locator; this shows what is there: pkcs11-tool --module MODULE --list-token-slots"},
 		{TokenLabel, "tokens are there, but none with this label", "correct token in the locator; this shows the labels: pkcs11-tool --module MODULE --list-token-slots"},
 		{TokenSwapped, "a device of this name is there, but another one than was named", "put the right one back; its keys were cloned to this one? then correct serial in the locator, and run: coldseal-appliance keys"},
 		{PINNeeded, "the device wants a PIN and none was given", "run it again at a terminal, or with --pin-file after --keys"},
@@ -87,10 +91,14 @@ type Trouble struct {
 
 // NewTrouble makes the trouble of a device. What says what was tried and how the device answered.
 func NewTrouble(code TroubleCode, device Locator, what string) *Trouble {
-	t := &Trouble{Code: code, What: device.String() + ": " + what}
+	name := device.String() + ": "
+	if device.Scheme() == Softkey { // there is one, which its meaning names
+		name = ""
+	}
+	t := &Trouble{Code: code, What: name + what}
 	for _, row := range Troubles() {
 		if row.Code == code {
-			t.What, t.Mend = device.String()+": "+row.Meaning+": "+what, mendOf(device, row.Mend)
+			t.What, t.Mend = name+row.Meaning+": "+what, mendOf(device, row.Mend)
 		}
 	}
 	path := device.Attribute("device")

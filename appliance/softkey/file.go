@@ -11,6 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// ErrBusy is returned where another signer has the keys open.
+var ErrBusy = errors.New("another signer is using it")
+
 // lockPatience covers a signer of before that is just being killed.
 const lockPatience = 3 * time.Second
 
@@ -69,7 +72,7 @@ func lockDirectory(path string) (*os.File, error) {
 		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(deadline) {
 			dir.Close()
 			if errors.Is(err, unix.EWOULDBLOCK) {
-				return nil, errors.New("another signer is using it")
+				return nil, ErrBusy
 			}
 			return nil, fmt.Errorf("lock: %w", err)
 		}

@@ -19,9 +19,9 @@ const maxKeystore = 1 << 20
 const keystoreMagic = "coldseal keystore 1"
 
 var (
-	errDamaged     = errors.New("keystore is damaged; put it back from a backup")
-	errWrongSecret = errors.New("keystore does not open: wrong passphrase")
-	errWrongFile   = errors.New("keystore does not open: wrong secret file")
+	errDamaged     = errors.New("it is damaged; put it back from a backup")
+	errWrongSecret = errors.New("wrong passphrase")
+	errWrongFile   = errors.New("wrong secret file")
 )
 
 // keystore is the file: deterministic CBOR, then its SHA-256. The checksum protects nothing; it tells a damaged file

@@ -184,7 +184,7 @@ func (d *devices) signer(ctx context.Context, path string) (*signer.Client, erro
 		return nil, cli.Fail(cli.ExitDevice, trouble.Mend, "%w", trouble)
 	}
 	if err != nil {
-		return nil, cli.Fail(cli.ExitDevice, "check the passphrase or the secret file, and that no other coldseal-appliance uses the keys", "start signer: %w", err)
+		return nil, fmt.Errorf("start signer: %w", err)
 	}
 	return client, nil
 }

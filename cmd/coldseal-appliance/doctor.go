@@ -113,7 +113,7 @@ func (f *findings) standing(e *appliance.Engine, config appliance.Config) error 
 		f.trouble(s.Gate.Words(), s.Gate.Hint())
 	}
 	if config.Signer.Hello().Capabilities["counter"] == "file" {
-		f.note("the counter is a file: who can write the disk can wind it back", "a TPM or an HSM makes a rollback impossible to hide")
+		f.note("the counter is a file: who can write the disk can wind it back", "a TPM would make a rollback impossible to hide; it is chosen at genesis")
 	}
 	if config.Signer.Hello().Capabilities["memory"] == "swappable" {
 		f.note("the signer's memory can be swapped out", "switch swap off, or raise the memory-lock limit")

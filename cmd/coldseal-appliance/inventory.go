@@ -196,7 +196,7 @@ func printInventory(cmd *cobra.Command, list []holding, several, asJSON bool) er
 		fmt.Fprintf(cmd.OutOrStdout(), "%-12s %-9s %-9s %s%s\n", show.Text(h.Label), h.Purpose, h.Algorithm, h.ID, show.Text(note))
 	}
 	if troubles > 0 {
-		return cli.Fail(cli.ExitFailure, "put the right device back, or restore the key; of a key that is there twice, remove the one that is not ours with the device's own tools", "%s not as the ledger knows them", cli.Count(troubles, "key is", "keys are"))
+		return cli.Fail(cli.ExitFailure, "give every --keys of the genesis, with its device there, or restore the key; of a key that is there twice, remove the one that is not ours with the device's own tools", "%s not as the ledger knows them", cli.Count(troubles, "key is", "keys are"))
 	}
 	return nil
 }

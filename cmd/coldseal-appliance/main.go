@@ -115,7 +115,7 @@ func explain(err error) error {
 	case errors.Is(err, appliance.ErrApplied), errors.Is(err, appliance.ErrNotApplied):
 		return cli.Fail(cli.ExitFailure, "", "%w", err)
 	case isRefused && refused.Code == signer.RefusedKey:
-		return cli.Fail(cli.ExitDevice, "no certificate was released: no device has the key; this compares devices and ledger: coldseal-appliance keys", "%w", err)
+		return cli.Fail(cli.ExitDevice, "no certificate was released: no device that was named has the key; give every --keys of the genesis, with its device there; this compares devices and ledger: coldseal-appliance keys", "%w", err)
 	case found:
 		return cli.Fail(cli.ExitDevice, "no certificate was released; "+trouble.Mend, "%w", err)
 	case errors.Is(err, appliance.ErrRollback):

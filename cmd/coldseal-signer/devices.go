@@ -34,7 +34,7 @@ func assemble(o options) (_ *signer.Assembly, hello signer.Hello, err error) {
 	}()
 	store, err := openStore(o)
 	if err != nil {
-		return nil, hello, err
+		return nil, hello, storeTrouble(err)
 	}
 	opened = append(opened, signer.Place{Device: store})
 	rest, err := signer.ParseLocator("softkey:")
@@ -134,6 +134,19 @@ func openStore(o options) (*softkey.Store, error) {
 	}
 	defer secret.Clear()
 	return softkey.Open(o.dir, secret)
+}
+
+// storeTrouble says of a key store that can't be used what is the matter with it.
+func storeTrouble(err error) error {
+	locator, bad := signer.ParseLocator(signer.Softkey + ":")
+	if bad != nil {
+		return bad
+	}
+	code := signer.StoreClosed
+	if errors.Is(err, softkey.ErrBusy) {
+		code = signer.StoreBusy
+	}
+	return signer.NewTrouble(code, locator, err.Error())
 }
 
 func readSecret(o options) (softkey.Secret, error) {
