@@ -61,7 +61,7 @@ bench: build ## one JSON object a line
 
 man: build ## man pages, in bin/man
 	@mkdir -p $(BIN)/man
-	@for p in coldseal coldseal-appliance coldseal-agent; do $(BIN)/$$p man --dir $(BIN)/man; done
+	@for p in coldseal coldseal-appliance coldseal-agent coldseal-station; do $(BIN)/$$p man --dir $(BIN)/man; done
 
 clean:
 	@rm -rf $(BIN) demo

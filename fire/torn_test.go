@@ -65,7 +65,7 @@ func tornBundle(t *testing.T, w *world, name string, whole []byte, cuts []int) {
 		}
 	}
 	again := []string{"agent", "export", "--media", "stick", "--again", "4"}
-	if o := w.try(t, again...); o.code != 1 || !strings.Contains(o.words, "hint: look at the file that is there; move it away, or ask for it to be replaced") {
+	if o := w.try(t, again...); o.code != 1 || !strings.Contains(o.words, "hint: look at the file that is there; move it away, or give --replace if the command has it") {
 		t.Errorf("a different file was replaced unasked: exit %d\n%s", o.code, o.words)
 	}
 	for _, line := range [][]string{append(again, "--replace"), journey[1], journey[2]} {

@@ -91,7 +91,7 @@ func TestCommands(t *testing.T) {
 		stdout string // what it begins with
 		stderr string // what it holds
 	}{
-		{[]string{"status"}, 64, "", "required flag"},
+		{[]string{"status"}, 64, "", "missing: --state"},
 		{[]string{"nothing"}, 64, "", "no command"},
 		{[]string{"status", "--state", state}, 3, "", "run coldseal-agent init first"},
 		{[]string{"init", "--state", state, "--appliance", file, "--digest", "12", "--name", "a", "--bodies", "it"}, 64, "", "digest"},

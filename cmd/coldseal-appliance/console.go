@@ -33,7 +33,7 @@ func challengeCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "challenge --state DIR",
 		Short: "show what the approvals of the next order have to be made over",
-		Long:  "A challenge is good for one order, until the next challenge is asked for. Officers whose keys are on cards approve with\ncoldseal approve --challenge, here, and console order --approval takes their files.",
+		Long:  "A challenge is good for one order, until the next challenge is asked for. Officers whose keys are on cards approve with\ncoldseal-station approve --challenge, here, and console order --approval takes their files.",
 		Args:  cobra.NoArgs,
 	}
 	d := addDevices(c)
@@ -77,7 +77,7 @@ func orderCommand() *cobra.Command {
 		}
 		sheet, err := show.Request(raw)
 		if err != nil {
-			return err
+			return cli.Fail(cli.ExitFailure, "give the file that coldseal order wrote", "%s: %w", request, err)
 		}
 		if err := sheet.Write(cmd.ErrOrStderr()); err != nil {
 			return err
@@ -107,9 +107,12 @@ func orderCommand() *cobra.Command {
 					return err
 				}
 				for _, file := range officers {
-					message, err := approveOrder(raw, challenge, file, pass, c)
+					message, known, err := approveOrder(raw, challenge, file, pass, c, e.State())
 					if err != nil {
 						return err
+					}
+					if !known {
+						fmt.Fprintf(cmd.ErrOrStderr(), "attention      %s: no officer of the roster has this key\n", show.Text(file))
 					}
 					messages = append(messages, message)
 				}
@@ -157,16 +160,23 @@ func showChanges(w io.Writer, raw []byte, state *auditlog.State) error {
 	return nil
 }
 
-// approveOrder makes one officer's approval of one order.
-func approveOrder(raw, challenge []byte, file string, pass *cli.Secret, c appliance.Config) ([]byte, error) {
+// approveOrder makes one officer's approval of one order, and tells whether the roster that stands knows the key. An order
+// about a roster may be approved by others, too.
+func approveOrder(raw, challenge []byte, file string, pass *cli.Secret, c appliance.Config, state *auditlog.State) (message []byte, known bool, err error) {
 	req, refusal := protocol.ParseRequest(raw)
 	if refusal != nil {
-		return nil, cli.Refused(refusal)
+		return nil, false, cli.Refused(refusal)
 	}
 	key, err := openKey(file, pass)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
+	verifier, err := cose.NewKey(key.Public())
+	if err != nil {
+		return nil, false, fmt.Errorf("open officer's key %s: %w", file, err)
+	}
+	_, _, known = auditlog.Officer(state.CurrentRoster(), protocol.Digest(verifier.ID()))
+	known = known || req.Kind == protocol.KindRoster || req.Kind == protocol.KindRecovery
 	now := c.Now().Unix()
 	if setTime, refusal := req.SetTime(); refusal == nil {
 		now = setTime.Time // the clock is what they are mending
@@ -179,9 +189,10 @@ func approveOrder(raw, challenge []byte, file string, pass *cli.Secret, c applia
 	}
 	payload, err := a.Encode()
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	return cose.Sign(key, protocol.ContextApproval, payload)
+	message, err = cose.Sign(key, protocol.ContextApproval, payload)
+	return message, known, err
 }
 
 // openKey reads an officer's key file; a passphrase is asked for only if it has one.

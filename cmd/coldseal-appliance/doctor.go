@@ -95,6 +95,9 @@ func (f findings) print(cmd *cobra.Command, err error, asJSON bool) error {
 	}
 	if troubles > 0 {
 		code, _ := cli.Judge(err)
+		if code == cli.ExitUsage { // such as a PIN that could not be asked for: that is one of the findings
+			code = cli.ExitDevice
+		}
 		return cli.Fail(max(code, cli.ExitFailure), "", "%s mending", cli.Count(troubles, "thing needs", "things need"))
 	}
 	return nil
@@ -122,7 +125,7 @@ func (f *findings) standing(e *appliance.Engine, config appliance.Config) error 
 	if err != nil {
 		return err
 	}
-	if held < appliance.SpoolReserve {
+	if !s.Waits && held < appliance.SpoolReserve { // while it waits nothing is reserved yet
 		f.trouble(fmt.Sprintf("%d of %d MiB are reserved for revocations", held>>20, int64(appliance.SpoolReserve)>>20), "make room on the disk of the state directory")
 	}
 	if s.Waiting != nil {

@@ -116,7 +116,7 @@ func readPublic(path string) ([]byte, error) {
 	}
 	block, rest := pem.Decode(data)
 	if block == nil || block.Type != "PUBLIC KEY" || len(strings.TrimSpace(string(rest))) != 0 {
-		return nil, fmt.Errorf("read public key %s: it is not one PEM block PUBLIC KEY", path)
+		return nil, cli.Fail(cli.ExitFailure, "give the .pub file that coldseal key new wrote beside the key", "read public key %s: it is not one PEM block PUBLIC KEY", path)
 	}
 	key, err := cose.ParseKey(block.Bytes)
 	if err != nil {

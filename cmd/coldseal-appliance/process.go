@@ -50,6 +50,9 @@ func processCommand() *cobra.Command {
 		return d.engine(cmd.Context(), func(e *appliance.Engine, _ appliance.Config) error {
 			e.Report = reporter(cmd.ErrOrStderr())
 			visits, err := processMedium(e, medium, nil)
+			if len(visits) == 0 && err != nil {
+				return err
+			}
 			return errors.Join(report(cmd, visits, *asJSON), err)
 		})
 	}

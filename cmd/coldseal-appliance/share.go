@@ -15,6 +15,7 @@ import (
 	"coldseal/cmd/internal/cli"
 	"coldseal/protocol/media"
 	"coldseal/protocol/shamir"
+	"coldseal/protocol/show"
 )
 
 // Shares of a backup's key reach people as files, on the screen, words to write down and a QR code of the same, or on cards
@@ -65,15 +66,15 @@ func (s *shareFlags) read(cmd *cobra.Command, set shamir.ID) (all []appliance.Na
 	all = append(all, cards...)
 	for s.ask {
 		name := fmt.Sprintf("typed share %d", len(all)-len(s.files)-len(cards)+1)
-		line, err := cli.Ask(name + " (nothing: no more)")
+		line, err := cli.Ask(name + ", all words on one line (nothing: no more)")
 		if err != nil {
 			return nil, err
 		}
 		if line == "" {
 			break
 		}
-		if err := add(name, []byte(line)); err != nil {
-			return nil, err
+		if err := add(name, []byte(line)); err != nil { // whoever mistyped it has it at hand
+			fmt.Fprintln(cmd.ErrOrStderr(), show.Lines(err.Error())+"; type it again")
 		}
 	}
 	return all, nil

@@ -40,6 +40,9 @@ func TestApproveTogether(t *testing.T) {
 	if _, stderr := s.ok("approve --key @alp.key $KNOWN --dir @requests --yes --out @warned"); !strings.Contains(stderr, "asks approvers to state fingerprint") {
 		t.Errorf("no warning that the approval will not count: %s", stderr)
 	}
+	if stdout, _ := s.ok("approve --key @alp.key $KNOWN --dir @requests --dry-run --json"); !strings.HasPrefix(stdout, `{"schema":1,"requests":`) {
+		t.Errorf("what would be approved, in JSON: %s", stdout)
+	}
 	if stdout, _ := s.ok("approve --key @alp.key $KNOWN --dir @requests --dry-run"); stdout != "" {
 		t.Errorf("a dry run printed %q", stdout)
 	}
@@ -103,6 +106,7 @@ func TestApproveRefuses(t *testing.T) {
 		{"approve --key @OFFICER1.key $KNOWN --request @foreign --yes --out @x", 7, "addressed to the appliance"},
 		{"approve --key @OFFICER1.key $KNOWN --request @expired --yes --out @x", 4, "could be used until"},
 		{"approve --key @OFFICER1.key $KNOWN --request @junk --yes --out @x", 1, "cannot be read"},
+		{"approve --key @OFFICER1.key $KNOWN --request @ --yes --out @x", 1, "it is a folder"},
 		{"approve --key @OFFICER1.key $KNOWN --request @absent --yes --out @x", 3, "absent"},
 		{"approve --key @OFFICER1.key $KNOWN --yes --out @x", 64, "--request"},
 		{"approve --key @OFFICER1.key $KNOWN --dir @ --yes --out @x", 3, "no file"},

@@ -72,7 +72,7 @@ func TestKey(t *testing.T) {
 		{"key public --key @k-P-256 --passphrase-file @wrong", 6, "passphrase is wrong"},
 		{"key public --key @absent", 3, "absent"},
 		{"key public", 64, "--key"},
-		{"key public --key @k-P-256.pub", 1, "PUBLIC KEY"},
+		{"key public --key @k-P-256.pub", 1, "it is a public key"},
 		{"key csr --key @k-P-256 --passphrase-file @secret", 64, "--out"},
 		{"key possess --key @k-P-256 --passphrase-file @secret --out @p", 64, "--digest"},
 		{"key public --key @k-P-256 --passphrase correct", 64, "unknown flag"},

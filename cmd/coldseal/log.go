@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -79,7 +80,11 @@ func (l *logFlags) replay(c *cobra.Command, each func(*replay, *entry) error) (*
 		r.tell = cli.NewProgress(e, "log entries", 0)
 	}
 	if err := r.run(f, each); err != nil {
-		return nil, cli.Fail(cli.ExitVerify, "keep the file as it is; what it says is not to be believed", "the log does not verify: %w", err)
+		hint := "keep the file as it is; what it says is not to be believed"
+		if errors.Is(err, errOtherGenesis) {
+			hint = "type the digest from the minutes again; if it is right, this is another appliance's log"
+		}
+		return nil, cli.Fail(cli.ExitVerify, hint, "the log does not verify: %w", err)
 	}
 	return r, nil
 }

@@ -308,7 +308,7 @@ func TestLog(t *testing.T) {
 		{"log verify --log @log", 64, "--digest"},
 		{"log verify --digest $DIGEST", 64, "--log"},
 		{"log verify --log @absent --digest $DIGEST", 3, "absent"},
-		{"log verify --log @log --digest " + root.String(), 7, "typed was"},
+		{"log verify --log @log --digest " + root.String(), 7, "type the digest from the minutes again"},
 		{"log verify --log @main.yaml --digest $DIGEST", 7, "does not verify"},
 	})
 }

@@ -18,6 +18,8 @@ import (
 
 const saltSize = 16
 
+var errOtherGenesis = errors.New("it does not begin with the genesis of the digest that was typed")
+
 // entry is one leaf of an exported log with what lies beside it.
 type entry struct {
 	index uint64
@@ -193,6 +195,9 @@ func (r *replay) begin(e *entry) error {
 		return errors.New("the genesis was erased from the log: give it with --genesis or --introduction")
 	}
 	g, err := protocol.ParseGenesis(r.genesis, r.typed)
+	if protocol.DigestOf(r.genesis) != r.typed {
+		return fmt.Errorf("%w: %w", errOtherGenesis, err)
+	}
 	if err != nil {
 		return err
 	}

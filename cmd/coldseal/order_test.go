@@ -152,6 +152,7 @@ func TestOrderRefuses(t *testing.T) {
 	key := strings.Repeat("01", 32)
 	s.fails([]failure{
 		{"order create-key $KNOWN --label root", 64, "--out"},
+		{"order suspend $KNOWN --person it:VRDLSN85B41F205Z --out @x", 3, "it:VRDLSN85B41F205Z is no officer"},
 		{"order create-key $KNOWN --label Root --out @x", 1, "label"},
 		{"order create-key $KNOWN --label root --algorithm DSA --out @x", 1, "DSA"},
 		{"order create-key --label root --out @x", 64, "--introduction and --digest"},

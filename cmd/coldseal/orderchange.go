@@ -115,9 +115,12 @@ func orderSuspend() *cobra.Command {
 	c, _ := newOrder(protocol.KindSuspend, "--person PERSON", "suspend oneself as an officer",
 		"For an officer whose card or key was lost or who leaves: only their own approval is needed, by any of their keys. An order roster\nlifts it.",
 		func(_ *cobra.Command, o *ordering) (any, error) {
+			if protocol.ValidPerson(person) && !slices.ContainsFunc(o.world.Roster.Officers, func(officer policy.Officer) bool { return officer.Person == person }) {
+				return nil, cli.Fail(cli.ExitNotFound, "give the officer as the roster has them", "%s is no officer of the roster that stands", person)
+			}
 			return protocol.Suspension{Replaces: protocol.DigestOf(o.world.State.Roster), Person: person}, nil
 		})
-	c.Flags().StringVar(&person, "person", "", "the officer, as in the roster, such as it:FTTCRL84C52H501V")
+	c.Flags().StringVar(&person, "person", "", "the officer, a `person` as in the roster, such as it:FTTCRL84C52H501V")
 	return c
 }
 

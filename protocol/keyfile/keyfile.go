@@ -200,6 +200,8 @@ func block(data []byte, kind string) ([]byte, error) {
 	switch {
 	case b == nil || !bytes.HasPrefix(data, []byte("-----BEGIN ")):
 		return nil, errors.New("it is not a PEM file that begins with its block")
+	case kind == privateType && b.Type == publicType:
+		return nil, errors.New("it is a public key; the private one is in the file beside it, without .pub")
 	case b.Type != kind || len(b.Headers) > 0:
 		return nil, fmt.Errorf("the PEM block is %q, want %q without headers", b.Type, kind)
 	case len(bytes.TrimSpace(rest)) > 0:

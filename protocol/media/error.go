@@ -78,7 +78,7 @@ func (e *Error) Hint() string {
 	case ErrNotRegular:
 		return "something on the medium is a link, a device or a folder where a file is expected: remove it or take a clean medium"
 	case ErrExists:
-		return "look at the file that is there; move it away, or ask for it to be replaced"
+		return "look at the file that is there; move it away, or give --replace if the command has it"
 	case ErrName:
 		return "files on a medium keep the names they were written with; rename the file back"
 	case ErrSpace:

@@ -42,12 +42,13 @@ func (s Share) Words() []string {
 // between them are passed over, so that a numbered list is read as it is printed.
 func ParseWords(text string) (Share, error) {
 	list := wordList()
+	words := slices.DeleteFunc(strings.Fields(strings.ToLower(text)), func(word string) bool { return strings.Trim(word, "0123456789.") == "" })
+	if len(words) < wordCount/2 { // nobody's share: perhaps a file with a passphrase, of which no word is to be told
+		return Share{}, fmt.Errorf("%w: %d words, want %d", ErrShare, len(words), wordCount)
+	}
 	var data [ShareSize + 1]byte
 	count := 0
-	for _, word := range strings.Fields(strings.ToLower(text)) {
-		if strings.Trim(word, "0123456789.") == "" {
-			continue
-		}
+	for _, word := range words {
 		count++
 		n, known := find(list, word)
 		if !known {

@@ -114,9 +114,15 @@ func (a *approving) run(c *cobra.Command) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, key.Close()) }()
-	who, err := a.present(key, all, challenge)
-	if err != nil || a.dry {
+	sheet, who, err := a.present(key, all, challenge)
+	if err != nil {
 		return err
+	}
+	if a.dry && a.json {
+		return cli.PrintJSON(c.OutOrStdout(), sheet)
+	}
+	if a.dry {
+		return nil
 	}
 	sure, err := cli.Confirm(a.question(len(all), who), a.yes)
 	if err != nil {
@@ -267,10 +273,10 @@ func (a *approving) warn(format string, args ...any) {
 }
 
 // present shows what is going to be approved, and as whom.
-func (a *approving) present(key Key, all []wanted, challenge []byte) (string, error) {
+func (a *approving) present(key Key, all []wanted, challenge []byte) (show.Sheet, string, error) {
 	verifier, err := cose.NewKey(key.Public())
 	if err != nil {
-		return "", fmt.Errorf("approve with %s: %w", key.Name(), err)
+		return nil, "", fmt.Errorf("approve with %s: %w", key.Name(), err)
 	}
 	raws := make([][]byte, len(all))
 	for i, w := range all {
@@ -284,17 +290,18 @@ func (a *approving) present(key Key, all []wanted, challenge []byte) (string, er
 		return all[i].last, profile
 	}, a.full)
 	if err != nil {
-		return "", err
+		return nil, "", err
 	}
 	if err := sheet.Write(a.words); err != nil {
-		return "", err
+		return nil, "", err
 	}
 	id := protocol.Digest(verifier.ID())
 	if who, found := a.officer(id, all); found {
-		return who, nil
+		return sheet, who, nil
 	}
 	fmt.Fprintln(a.words, "the key is not an officer's: the appliance looks for its approver certificate")
-	return key.Holder(a.known, id)
+	who, err := key.Holder(a.known, id)
+	return sheet, who, err
 }
 
 // officer says whose key it is of those who decide orders: an officer's, that of somebody who may recover the roster, or,

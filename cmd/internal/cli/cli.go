@@ -11,6 +11,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"regexp"
 	"runtime/debug"
 	"strings"
 	"syscall"
@@ -119,7 +120,7 @@ func Run(root *cobra.Command, args []string, stdin io.Reader, stdout, stderr io.
 	}
 	code, hint := Judge(err)
 	if !began {
-		code = ExitUsage
+		code, err = ExitUsage, plain(err)
 	}
 	if code == ExitUsage && hint == "" {
 		hint = command.CommandPath() + " --help shows how it is used"
@@ -169,6 +170,31 @@ func diskHint(err error) string {
 		return "check this machine's disk, then run the same command again"
 	}
 	return ""
+}
+
+// Sentences of cobra's, with the flags that they are about.
+var (
+	missing   = regexp.MustCompile(`^required flag\(s\) (".*") not set$`)
+	noneOf    = regexp.MustCompile(`^at least one of the flags in the group \[(.*)\] is required$`)
+	exclusive = regexp.MustCompile(`^if any flags in the group \[.*\] are set none of the others can be; \[(.*)\] were all set$`)
+)
+
+// plain says in our words what cobra says about flags; another error stays as it is.
+func plain(err error) error {
+	list := func(names, between string) string {
+		return "--" + strings.Join(strings.Fields(strings.NewReplacer(`"`, "", ",", "").Replace(names)), between+"--")
+	}
+	text := err.Error()
+	if m := missing.FindStringSubmatch(text); m != nil {
+		return errors.New("missing: " + list(m[1], ", "))
+	}
+	if m := noneOf.FindStringSubmatch(text); m != nil {
+		return errors.New("missing: " + list(m[1], " or "))
+	}
+	if m := exclusive.FindStringSubmatch(text); m != nil {
+		return errors.New(list(m[1], " and ") + " exclude each other")
+	}
+	return err
 }
 
 // dress gives what cobra adds the words of our own commands, and says no usage of a command that only has others below.

@@ -22,6 +22,14 @@ func program(run func(*cobra.Command, []string) error) *cobra.Command {
 	nouns := &cobra.Command{Use: "noun", Short: "Group verbs"}
 	verb := &cobra.Command{Use: "verb FILE", Short: "Do it", Args: cobra.ExactArgs(1), RunE: run}
 	verb.Flags().Bool("flag", false, "a flag")
+	need := &cobra.Command{Use: "need", Short: "Want flags", RunE: run}
+	for _, name := range []string{"one", "two", "left", "right"} {
+		need.Flags().Bool(name, false, "a flag")
+	}
+	Require(need, "one", "two")
+	need.MarkFlagsOneRequired("left", "right")
+	need.MarkFlagsMutuallyExclusive("left", "right")
+	root.AddCommand(need)
 	nouns.AddCommand(verb)
 	root.AddCommand(nouns, ManCommand())
 	return root
@@ -39,6 +47,9 @@ func TestExitCodes(t *testing.T) {
 		{"noun verb x --nonsense", nil, 64, "error: unknown flag: --nonsense\n"},
 		{"noun", nil, 64, "error: prog noun: which command? there is verb\n"},
 		{"noun verbs", nil, 64, "error: prog noun has no command \"verbs\"; there is verb\n"},
+		{"need --left", nil, 64, "error: missing: --one, --two\nhint: prog need --help shows how it is used\n"},
+		{"need --one --two", nil, 64, "error: missing: --left or --right\n"},
+		{"need --one --two --left --right", nil, 64, "error: --left and --right exclude each other\n"},
 		{"nouns", nil, 64, "error: prog has no command \"nouns\"; there is noun\n"},
 		{"man", nil, 64, "error: --dir says where the pages go\n"},
 		{"noun verb x", errors.New("broken\x1b[2J"), 1, "error: broken\\u{001b}[2J\n"},

@@ -69,6 +69,9 @@ func ReadInput(name string, stdin io.Reader, limit int64) ([]byte, error) {
 			return nil, err
 		}
 		defer f.Close()
+		if info, err := f.Stat(); err == nil && info.IsDir() {
+			return nil, Fail(ExitFailure, "give a file in it; where the command takes all of a folder, --dir names it", "read %s: it is a folder", name)
+		}
 		stdin = f
 	}
 	data, err := io.ReadAll(io.LimitReader(stdin, limit+1))

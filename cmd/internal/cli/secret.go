@@ -100,7 +100,7 @@ func (s *Secret) from(r io.Reader) ([]byte, error) {
 
 func (s *Secret) check(secret []byte) ([]byte, error) {
 	if len(secret) == 0 || len(secret) > MaxSecret {
-		return nil, Fail(ExitDevice, "", "%s of %d bytes, from 1 to %d", s.name, len(secret), MaxSecret)
+		return nil, Fail(ExitDevice, "give it again", "the %s has %d bytes, from 1 to %d are possible", s.what, len(secret), MaxSecret)
 	}
 	return secret, nil
 }
