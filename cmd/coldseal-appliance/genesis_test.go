@@ -64,14 +64,15 @@ func TestGenesisAsksTwice(t *testing.T) {
 		"passphrase": {args, "the two passphrases are not the same"},
 		"PIN":        {tpm, "the two pins are not the same"},
 	} {
-		if code, said := atTerminal(t, c.args, "one\n", "another\n"); code != 6 || !strings.Contains(said, c.want) {
+		if code, said := atTerminal(t, c.args, false, "one\n", "another\n"); code != 6 || !strings.Contains(said, c.want) {
 			t.Errorf("%s: exit %d, %s", name, code, said)
 		}
 	}
 }
 
-// atTerminal runs the command at a terminal of its own, where somebody types a line whenever nothing is shown.
-func atTerminal(t *testing.T, args []string, lines ...string) (code int, said string) {
+// atTerminal runs the command at a terminal of its own, where somebody types a line whenever one is asked for, and unless lines are
+// shown, waits until what is typed is seen no more.
+func atTerminal(t *testing.T, args []string, shown bool, lines ...string) (code int, said string) {
 	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
@@ -104,7 +105,7 @@ func atTerminal(t *testing.T, args []string, lines ...string) (code int, said st
 		if !strings.HasSuffix(all.String(), ": ") || len(lines) == 0 {
 			continue
 		}
-		for {
+		for !shown {
 			state, err := unix.IoctlGetTermios(int(master.Fd()), unix.TCGETS)
 			if err != nil {
 				t.Fatal(err)
