@@ -100,7 +100,7 @@ var refusals = [...]RefusalRow{
 	{CodeStatementMissing, true, Text{"{person} did not state: {statement}", "have it approved again with the statement"}},
 	{CodeOneAtATime, true, Text{"{person} approved {count} requests at once; this one is approved alone", "have it approved by itself"}},
 	{CodeManifestMismatch, true, Text{"what {person} was shown is not what is here", "have it approved again"}},
-	{CodeConsoleRequired, true, Text{"orders are approved at the appliance's console", "hold a ceremony: coldseal-appliance console"}},
+	{CodeConsoleRequired, true, Text{"orders are approved at the appliance's console", "hold a ceremony: coldseal-appliance console order; with files, approve over what console challenge shows"}},
 	{CodeEscalation, true, Text{"{person} cannot give what they do not have: {profile} for {body}", "have it approved by persons who may approve that themselves"}},
 	{CodeOriginNotAllowed, false, Text{"the profile {profile} does not allow a key of origin {origin}", "make the request again with a key made as the profile says: {allowed}"}},
 	{CodeKeyNotVouched, true, Text{"nobody vouches for the key: {reason}", "bring it again with what the origin {origin} needs, or make it again"}},

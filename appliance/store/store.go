@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+	bbolterrors "go.etcd.io/bbolt/errors"
 
 	"coldseal/protocol/cose"
 )
@@ -164,7 +165,7 @@ func whole(path string) error {
 	if err != nil {
 		return err
 	}
-	db, err := bbolt.Open(path, 0, &bbolt.Options{ReadOnly: true, Timeout: time.Second})
+	db, err := openFile(path, 0, &bbolt.Options{ReadOnly: true, Timeout: time.Second})
 	if err != nil {
 		return err
 	}
@@ -181,7 +182,7 @@ func whole(path string) error {
 
 func open(path string) (*Store, error) {
 	// The free list is rebuilt at open instead of being written with every transaction.
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Second, FreelistType: bbolt.FreelistMapType, NoFreelistSync: true})
+	db, err := openFile(path, 0o600, &bbolt.Options{Timeout: time.Second, FreelistType: bbolt.FreelistMapType, NoFreelistSync: true})
 	if err != nil {
 		return nil, fmt.Errorf("open ledger %s: %w", path, err)
 	}
@@ -190,6 +191,17 @@ func open(path string) (*Store, error) {
 		return nil, errors.Join(fmt.Errorf("sync ledger %s: %w", path, err), db.Close())
 	}
 	return &Store{db}, nil
+}
+
+// ErrBusy is returned while another process has the ledger open.
+var ErrBusy = errors.New("another coldseal-appliance is at work with it")
+
+func openFile(path string, mode os.FileMode, options *bbolt.Options) (*bbolt.DB, error) {
+	db, err := bbolt.Open(path, mode, options)
+	if errors.Is(err, bbolterrors.ErrTimeout) {
+		err = ErrBusy
+	}
+	return db, err
 }
 
 // Close releases the file.

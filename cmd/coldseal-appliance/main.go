@@ -14,6 +14,7 @@ import (
 
 	"coldseal/appliance"
 	"coldseal/appliance/signer"
+	"coldseal/appliance/store"
 	"coldseal/appliance/wire"
 	"coldseal/cmd/internal/cli"
 	"coldseal/protocol/shamir"
@@ -104,6 +105,10 @@ func explain(err error) error {
 		return cli.Fail(cli.ExitVerify, "take another backup, or bring the keys that it was made with", "%w", err)
 	case errors.Is(err, appliance.ErrLiving):
 		return cli.Fail(cli.ExitFailure, "give a directory that is empty or not there; an appliance that lives is never restored over", "%w", err)
+	case errors.Is(err, store.ErrBusy):
+		return cli.Fail(cli.ExitDevice, "wait until it has ended, then run the same command again; serve ends with Ctrl-C", "%w", err)
+	case errors.Is(err, appliance.ErrBegun):
+		return cli.Fail(cli.ExitFailure, "nothing was changed; coldseal-appliance status shows the digest in groups; another appliance wants a state directory of its own", "%w", err)
 	case errors.Is(err, appliance.ErrUsed):
 		return cli.Fail(cli.ExitDevice, "give each appliance a token of its own; after a rehearsal, begin with an empty one", "%w", err)
 	case errors.Is(err, appliance.ErrForked):
