@@ -63,6 +63,7 @@ var notDecoders = map[string]string{
 	"appliance/issue NewSelf":          "a key that the signer made",
 	"protocol/shamir Split":            "draws",
 	"protocol/auditlog SignCheckpoint": "signs",
+	"protocol WriteResponseHeader":     "writes",
 	"protocol/policy Renewal.Renews":   "compares times",
 	"appliance/softkey ReadPassphrase": "the operator's own line, taken as it is",
 	"protocol/media File.ReadAt":       "gives the bytes of a file as they are",

@@ -438,6 +438,24 @@ func groupsOf(item []byte, approvals int) func(int) []byte {
 	}
 }
 
+// bombKeys are the own keys of an appliance that never was.
+func bombKeys(t *testing.T, appliance protocol.Digest) *protocol.Keys {
+	t.Helper()
+	spki := func(public any) []byte {
+		data, err := x509.MarshalPKIXPublicKey(public)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return data
+	}
+	seal := spki(bombSeal.Public())
+	keys, err := protocol.Genesis{Log: seal, Receiver: spki(bombReceiver.PublicKey()), Seal: seal}.Keys(appliance)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return keys
+}
+
 // manyEntries is a CRL of as many entries as fit.
 func manyEntries(size int) []byte {
 	entry := element(asn1.SEQUENCE, []byte("\x02\x01\x01\x17\x0d000101000000Z"))
@@ -455,6 +473,7 @@ func decoders(t *testing.T) []decoder {
 		t.Fatal(err)
 	}
 	appliance := protocol.Digest{1}
+	keys := bombKeys(t, appliance)
 	const now = 1 << 30
 	ca := bombCA(t, time.Unix(now, 0))
 	party := protocol.Party{Version: 1, Name: "desk", Role: protocol.RoleAgent, Seal: key.SPKI(), BundlesPerDay: 1, ItemsPerDay: 1}
@@ -472,6 +491,9 @@ func decoders(t *testing.T) []decoder {
 			t.Fatal(err)
 		}
 		var b bytes.Buffer
+		if context == protocol.ContextResponse {
+			b.WriteByte(0x40) // no handovers
+		}
 		if err := protocol.WriteString(&b, signed(context, encoded)); err != nil {
 			t.Fatal(err)
 		}
@@ -502,7 +524,7 @@ func decoders(t *testing.T) []decoder {
 		{"party", protocol.MaxRequest, cbor, func(data []byte) { _, _ = protocol.ParseParty(data) }},
 		{"foreign CA", protocol.MaxRequest, cbor, func(data []byte) { _, _ = protocol.ParseForeignCA(data) }},
 		{"genesis", protocol.MaxIntroduction, cbor, func(data []byte) { _, _ = protocol.ParseGenesis(data, protocol.DigestOf(data)) }},
-		{"introduction", protocol.MaxIntroduction, cbor, func(data []byte) { _, _, _, _ = protocol.OpenIntroduction(data, appliance) }},
+		{"introduction", protocol.MaxIntroduction, cbor, func(data []byte) { _, _ = protocol.OpenIntroduction(data, appliance) }},
 		{"bundle of anybody", most(), cbor, func(data []byte) {
 			groups(bytes.NewReader(data), func(protocol.Digest) (protocol.Party, bool) { return protocol.Party{}, false })
 		}},
@@ -517,7 +539,7 @@ func decoders(t *testing.T) []decoder {
 			groups(bytes.NewReader(b.Bytes()), enrolled)
 		}},
 		{"response", most(), cbor, func(data []byte) {
-			r, refusal, err := protocol.OpenResponse(sealed(protocol.ContextResponse, answers(data), data), appliance, key, "desk")
+			r, refusal, err := protocol.OpenResponse(sealed(protocol.ContextResponse, answers(data), data), keys, "desk")
 			if refusal != nil {
 				t.Fatal(refusal.Words())
 			}
@@ -527,8 +549,16 @@ func decoders(t *testing.T) []decoder {
 		}},
 		{"answer", protocol.MaxAnswer, cbor, func(data []byte) { _, _, _ = protocol.ParseAnswer(data); _, _ = protocol.ParseResult(data) }},
 		{"receipt", protocol.MaxAnswer, cbor, func(data []byte) {
-			_, _ = protocol.OpenReceipt(data, key)
-			_, _ = protocol.OpenReceipt(signed(protocol.ContextReceipt, data), key)
+			_, _ = protocol.OpenReceipt(data, keys)
+			_, _ = protocol.OpenReceipt(signed(protocol.ContextReceipt, data), keys)
+		}},
+		{"handovers", protocol.MaxHandovers * protocol.MaxHandover, cbor, func(data []byte) {
+			var b bytes.Buffer
+			if err := protocol.WriteString(&b, data); err != nil {
+				t.Fatal(err)
+			}
+			_, _ = protocol.ReadHandovers(bufio.NewReader(&b))
+			_, _ = keys.Walk([][]byte{data})
 		}},
 		{"byte strings", most(), cbor, func(data []byte) {
 			r := bufio.NewReader(bytes.NewReader(data))
@@ -540,7 +570,7 @@ func decoders(t *testing.T) []decoder {
 		{"intents", auditlog.MaxBody, cbor, func(data []byte) { _, _ = auditlog.ParseIntents(data) }},
 		{"proof", auditlog.MaxInclusionProof, cbor, func(data []byte) { _, _ = auditlog.OpenInclusionProof(data, appliance) }},
 		{"checkpoint", auditlog.MaxCheckpoint, text, func(data []byte) {
-			_, _ = auditlog.OpenCheckpoint(data, auditlog.Origin(appliance), bombSeal.Public().(ed25519.PublicKey))
+			_, _ = auditlog.OpenCheckpoint(data, keys)
 		}},
 		{"signed message", most(), cbor, func(data []byte) { _, _ = cose.Verify(data, protocol.ContextApproval, key); _, _ = cose.KeyID(data) }},
 		{"public key", most(), der, func(data []byte) { _, _ = cose.ParseKey(data); _, _ = csr.CheckKey(data) }},

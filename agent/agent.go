@@ -34,10 +34,10 @@ type Config struct {
 // Service is an agent.
 type Service struct {
 	Config
-	store   *store.Store
-	party   protocol.Party
-	genesis protocol.Genesis
-	id      protocol.Digest // of the appliance
+	store *store.Store
+	party protocol.Party
+	id    protocol.Digest // of the appliance
+	keys  *protocol.Keys  // of the appliance, as far as they are known here
 }
 
 // Names in the state directory, beside the store's.
@@ -77,12 +77,25 @@ func (s *Service) load() error {
 			return err
 		}
 		s.id = m.Appliance
-		if s.genesis, err = protocol.ParseGenesis(m.Genesis, m.Appliance); err != nil {
+		if s.keys, err = knownKeys(m); err != nil {
 			return err
 		}
 		s.party, err = protocol.ParseParty(m.Party)
 		return err
 	})
+}
+
+// knownKeys gives the appliance's keys as far as they are known here.
+func knownKeys(m store.Meta) (*protocol.Keys, error) {
+	genesis, err := protocol.ParseGenesis(m.Genesis, m.Appliance)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := genesis.Keys(m.Appliance)
+	if err != nil {
+		return nil, err
+	}
+	return keys.Walk(m.Handovers)
 }
 
 // Close releases the state.

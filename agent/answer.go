@@ -222,7 +222,7 @@ func compare(cert *x509.Certificate, asked *store.Asked) error {
 
 // checkReceipt asks whether the receipt says the same as the answer.
 func (in *incoming) checkReceipt(result *protocol.Result) error {
-	receipt, err := protocol.OpenReceipt(result.Receipt, in.seal)
+	receipt, err := protocol.OpenReceipt(result.Receipt, in.response.Keys)
 	if err != nil {
 		return lie("the receipt for %s: %v", result.ID, err)
 	}

@@ -157,7 +157,7 @@ func (b *box) makeCA(name string, parent *x509.Certificate, key *ecdsa.PrivateKe
 }
 
 func (b *box) introduction() []byte {
-	return must[[]byte](b.t)(protocol.MakeIntroduction(b.genesis, b.state, b.seal))
+	return must[[]byte](b.t)(protocol.MakeIntroduction(b.genesis, nil, b.state, b.seal))
 }
 
 // append logs a leaf and returns its index and salt.
@@ -345,7 +345,7 @@ func (b *box) respond(h protocol.BundleHeader, digest protocol.Digest, answers, 
 		b.lie.header(&header)
 	}
 	var whole bytes.Buffer
-	if err := protocol.WriteResponseHeader(&whole, header, b.seal); err != nil {
+	if err := protocol.WriteResponseHeader(&whole, header, nil, b.seal); err != nil {
 		b.t.Fatal(err)
 	}
 	whole.Write(rest.Bytes())

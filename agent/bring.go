@@ -34,10 +34,6 @@ func (s *Service) ExportLog(ctx context.Context, medium string, from uint64) (Lo
 	}
 	defer m.Close()
 	l := Log{First: from}
-	receiver, err := protocol.ReceiverKey(s.genesis.Receiver)
-	if err != nil {
-		return l, err
-	}
 	if l.Path, err = (media.Name{Kind: media.Leaves, Appliance: media.Tag(s.id), Agent: s.party.Name}).Path(); err != nil {
 		return l, err
 	}
@@ -58,7 +54,7 @@ func (s *Service) ExportLog(ctx context.Context, medium string, from uint64) (Lo
 		}
 		l.Bodies = uint64(len(answers))
 		return m.Write(l.Path, media.WriteOptions{Replace: true}, func(w io.Writer) error {
-			sealed, err := media.Encrypt(w, receiver)
+			sealed, err := media.Encrypt(w, s.keys.Now().Receiver)
 			if err != nil {
 				return err
 			}
@@ -116,7 +112,7 @@ func answersFrom(tx *store.Tx, meta store.Meta, from uint64) (all []answerAt, er
 }
 
 func (s *Service) writeLog(ctx context.Context, tx *store.Tx, w io.Writer, meta store.Meta, from uint64, answers []answerAt) error {
-	err := auditlog.WriteBroughtHeader(w, auditlog.BroughtHeader{Appliance: s.id, From: s.party.Name, First: from, Checkpoint: tx.Checkpoint()})
+	err := auditlog.WriteBroughtHeader(w, auditlog.BroughtHeader{Appliance: s.id, From: s.party.Name, First: from, Checkpoint: tx.Checkpoint(), Handovers: meta.Handovers})
 	if err != nil || from == meta.Size {
 		return err
 	}

@@ -319,11 +319,7 @@ func (s *Service) complete(ctx context.Context, sequence uint64) error {
 		return err
 	}
 	if !b.Digest.IsZero() {
-		_, err := os.Stat(s.bundleFile(sequence))
-		if errors.Is(err, os.ErrNotExist) {
-			return &Error{Kind: ErrNotFound, What: fmt.Sprintf("bundle %d is not kept any more: its response was imported", sequence)}
-		}
-		return err
+		return s.toReceiver(sequence, b)
 	}
 	for g := range b.Groups {
 		if err := s.store.Update(func(tx *store.Tx) error { return note(tx, sequence, g) }); err != nil {
@@ -337,6 +333,30 @@ func (s *Service) complete(ctx context.Context, sequence uint64) error {
 		return err
 	}
 	return s.store.Update(func(tx *store.Tx) error { return tx.PutBundle(sequence, b) })
+}
+
+// toReceiver asks that a bundle's file is encrypted to the appliance's receiver key. If that was replaced since, the file is
+// made anew; what is inside has the same bytes, since this agent's signatures are deterministic.
+func (s *Service) toReceiver(sequence uint64, b store.Bundle) error {
+	file, err := os.Open(s.bundleFile(sequence))
+	if errors.Is(err, os.ErrNotExist) {
+		return &Error{Kind: ErrNotFound, What: fmt.Sprintf("bundle %d is not kept any more: its response was imported", sequence)}
+	}
+	if err != nil {
+		return fmt.Errorf("open bundle %d: %w", sequence, err)
+	}
+	id, err := media.Receiver(file)
+	if err := errors.Join(err, file.Close()); err != nil {
+		return fmt.Errorf("read bundle %d: %w", sequence, err)
+	}
+	if protocol.Digest(id) == s.keys.Now().ID(protocol.UseReceiver) {
+		return nil
+	}
+	again, err := s.make(sequence, b)
+	if err == nil && again != b.Digest {
+		err = fmt.Errorf("bundle %d was made anew with other contents", sequence)
+	}
+	return err
 }
 
 func bundle(tx *store.Tx, sequence uint64) (store.Bundle, error) {
@@ -403,13 +423,9 @@ func (s *Service) make(sequence uint64, b store.Bundle) (whole protocol.Digest, 
 	if err != nil {
 		return whole, err
 	}
-	receiver, err := protocol.ReceiverKey(s.genesis.Receiver)
-	if err != nil {
-		return whole, err
-	}
 	hash.Reset()
 	err = media.WriteFile(s.bundleFile(sequence), media.WriteOptions{Replace: true, Private: true}, func(w io.Writer) error {
-		sealed, err := media.Encrypt(w, receiver)
+		sealed, err := media.Encrypt(w, s.keys.Now().Receiver)
 		if err != nil {
 			return err
 		}

@@ -239,14 +239,15 @@ func (f *forger) signed(key crypto.Signer, context string, seal []byte, posing b
 func split(t testing.TB, response []byte) (seal, rest []byte) {
 	t.Helper()
 	r := bufio.NewReader(bytes.NewReader(response))
+	must[[][]byte](t)(protocol.ReadHandovers(r)) // there are none
 	seal = must[[]byte](t)(protocol.ReadString(r, protocol.MaxResponseHeader))
 	return seal, must[[]byte](t)(io.ReadAll(r))
 }
 
 func joined(t testing.TB, seal, rest []byte) []byte {
 	t.Helper()
-	var out bytes.Buffer
-	if err := protocol.WriteString(&out, seal); err != nil {
+	out := bytes.NewBuffer([]byte{0x40}) // no handovers
+	if err := protocol.WriteString(out, seal); err != nil {
 		t.Fatal(err)
 	}
 	out.Write(rest)

@@ -126,11 +126,7 @@ func (s *Service) importFile(ctx context.Context, m *media.Medium, path string, 
 }
 
 func (s *Service) importResponse(ctx context.Context, plain *media.File, progress func(done, all uint64)) (Imported, error) {
-	seal, err := s.genesis.SealKey()
-	if err != nil {
-		return Imported{}, err
-	}
-	response, refusal, err := protocol.OpenResponse(plain, s.id, seal, s.party.Name)
+	response, refusal, err := protocol.OpenResponse(plain, s.keys, s.party.Name)
 	if err != nil {
 		return Imported{}, err
 	}
@@ -141,7 +137,7 @@ func (s *Service) importResponse(ctx context.Context, plain *media.File, progres
 		}
 		return Imported{}, e
 	}
-	in := &incoming{s: s, plain: plain, response: response, header: response.Header, seal: seal, progress: progress}
+	in := &incoming{s: s, plain: plain, response: response, header: response.Header, progress: progress}
 	already, err := in.prepare()
 	if err != nil || already {
 		return in.done, err
@@ -149,7 +145,11 @@ func (s *Service) importResponse(ctx context.Context, plain *media.File, progres
 	if err := in.verify(ctx); err != nil {
 		return in.done, err
 	}
-	return in.done, in.commit()
+	if err := in.commit(); err != nil {
+		return in.done, err
+	}
+	s.keys = response.Keys
+	return in.done, nil
 }
 
 // commit makes what was staged count, in one transaction.
@@ -167,7 +167,7 @@ func (in *incoming) commit() error {
 			return err
 		}
 		m.Imports++
-		m.Last = max(m.Last, h.Last)
+		m.Last, m.Handovers = max(m.Last, h.Last), in.response.Keys.Handovers()
 		size := uint64(in.checkpoint.Size)
 		if size >= m.StateSize {
 			if err := tx.PutState(h.State); err != nil {

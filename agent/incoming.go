@@ -15,7 +15,6 @@ import (
 	"coldseal/agent/store"
 	"coldseal/protocol"
 	"coldseal/protocol/auditlog"
-	"coldseal/protocol/cose"
 	"coldseal/protocol/media"
 )
 
@@ -26,7 +25,6 @@ type incoming struct {
 	plain    *media.File
 	response *protocol.Response
 	header   protocol.ResponseHeader
-	seal     cose.Key
 	progress func(done, all uint64)
 
 	digest     protocol.Digest // of the header
@@ -83,11 +81,7 @@ func (in *incoming) prepare() (already bool, err error) {
 	if in.known, err = decodeState(h.State); err != nil {
 		return false, err
 	}
-	logKey, err := in.s.genesis.LogKey()
-	if err != nil {
-		return false, err
-	}
-	if in.checkpoint, err = auditlog.OpenCheckpoint(h.Checkpoint, auditlog.Origin(in.s.id), logKey); err != nil {
+	if in.checkpoint, err = auditlog.OpenCheckpoint(h.Checkpoint, in.response.Keys); err != nil {
 		return false, lie("the checkpoint is not signed by the log key: %v", err)
 	}
 	return false, in.clear()

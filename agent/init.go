@@ -27,16 +27,16 @@ type Beginning struct {
 }
 
 // Init makes an agent, and the enrolment record that the officers put into an order at the console. Run again with the
-// same values it finishes what was begun or changes nothing.
+// same values it finishes what was begun, and otherwise takes from the introduction which keys the appliance has now.
 func Init(c Config, b Beginning) (*Service, error) {
-	_, genesis, state, err := protocol.OpenIntroduction(b.Introduction, b.Digest)
+	in, err := protocol.OpenIntroduction(b.Introduction, b.Digest)
 	if err != nil {
 		return nil, &Error{
 			Kind: ErrVerification, What: "the introduction is not of the appliance whose digest was typed", Err: err,
 			Hint: "compare the digest with the one that the appliance shows, and have the introduction exported again",
 		}
 	}
-	if _, err := decodeState(state); err != nil {
+	if _, err := decodeState(in.State); err != nil {
 		return nil, err
 	}
 	if err := media.MakeFolder(filepath.Join(c.Dir, bundlesDir)); err != nil {
@@ -53,7 +53,7 @@ func Init(c Config, b Beginning) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = st.Update(func(tx *store.Tx) error { return b.write(tx, genesis, state, party, c.Now().Unix()) })
+	err = st.Update(func(tx *store.Tx) error { return b.write(tx, in, party, c.Now().Unix()) })
 	if err == nil {
 		err = media.WriteFile(filepath.Join(c.Dir, EnrolmentFile), media.WriteOptions{Replace: true}, contents(party))
 	}
@@ -92,7 +92,7 @@ func (b *Beginning) party(c Config) ([]byte, error) {
 	return record, nil
 }
 
-func (b *Beginning) write(tx *store.Tx, genesis []byte, state protocol.State, party []byte, now int64) error {
+func (b *Beginning) write(tx *store.Tx, in protocol.Introduced, party []byte, now int64) error {
 	if tx.HasMeta() {
 		m, err := tx.Meta()
 		switch {
@@ -100,23 +100,27 @@ func (b *Beginning) write(tx *store.Tx, genesis []byte, state protocol.State, pa
 			return err
 		case m.Appliance != b.Digest:
 			return &Error{Kind: ErrFailed, What: fmt.Sprintf("there is an agent of the appliance %s already", m.Appliance), Hint: "choose another state directory"}
-		case string(m.Party) == string(party):
-			return nil
-		}
-		if m.Last != 0 {
+		case string(m.Party) != string(party) && m.Last != 0:
 			return &Error{Kind: ErrFailed, What: "this agent has another name, other bodies or limits, and has sent bundles", Hint: "choose another state directory for another agent"}
 		}
-		m.Party = party
+		keys, err := knownKeys(m)
+		if err != nil {
+			return err
+		}
+		if keys, err = keys.Walk(in.Keys.Handovers()); err != nil {
+			return &Error{Kind: ErrVerification, What: "the introduction tells of other keys than this agent knows", Err: err, Hint: "call the officers: somebody has a seal key of the appliance that was replaced"}
+		}
+		m.Party, m.Handovers = party, keys.Handovers()
 		return tx.PutMeta(m)
 	}
 	m := store.Meta{
-		Schema: store.Schema, Appliance: b.Digest, Genesis: genesis, Party: party,
+		Schema: store.Schema, Appliance: b.Digest, Genesis: in.Bytes, Party: party, Handovers: in.Keys.Handovers(),
 		Root: protocol.Digest(auditlog.EmptyCheckpoint(auditlog.Origin(b.Digest)).Root),
 	}
 	if _, err := tx.AddLine(&m, store.Line{Time: now, Code: "initialised", Text: "agent " + b.Name}); err != nil {
 		return err
 	}
-	if err := tx.PutState(state); err != nil {
+	if err := tx.PutState(in.State); err != nil {
 		return err
 	}
 	return tx.PutMeta(m)

@@ -21,11 +21,8 @@ func (v *view) lasts() (*lasts, error) {
 	if l.note == nil {
 		return l, nil // nothing was imported yet
 	}
-	logKey, err := v.s.genesis.LogKey()
-	if err != nil {
-		return nil, err
-	}
-	l.checkpoint, err = auditlog.OpenCheckpoint(l.note, auditlog.Origin(v.s.id), logKey)
+	var err error
+	l.checkpoint, err = auditlog.OpenCheckpoint(l.note, v.s.keys)
 	return l, err
 }
 
@@ -87,7 +84,10 @@ func (l *lasts) prove(n uint64) ([]byte, error) {
 	if err != nil || !found || int64(answer.Index) >= l.checkpoint.Size || l.checkpoint.Size > int64(l.v.meta.Size) {
 		return nil, err
 	}
-	p := auditlog.InclusionProof{Index: answer.Index, Checkpoint: l.note, Genesis: l.v.meta.Genesis, Salted: append(append([]byte(nil), answer.Salt...), answer.Body...)}
+	p := auditlog.InclusionProof{
+		Index: answer.Index, Checkpoint: l.note, Genesis: l.v.meta.Genesis, Handovers: l.v.meta.Handovers,
+		Salted: append(append([]byte(nil), answer.Salt...), answer.Body...),
+	}
 	if p.Leaf, err = l.v.tx.Leaf(answer.Index); err != nil {
 		return nil, err
 	}

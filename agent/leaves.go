@@ -105,7 +105,7 @@ func (l *leafReader) prove() error {
 		return lie("the checkpoint does not continue the log known here: %v", err)
 	}
 	r := bufio.NewReaderSize(in.plain.Reader(), 1<<16)
-	offset, err := skip(r, 1+h.Results) // the header and the answers
+	offset, err := skip(r, 2+h.Results) // the handovers, the header and the answers
 	if err != nil {
 		return lie("the response cannot be read: %v", err)
 	}

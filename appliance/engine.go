@@ -80,13 +80,6 @@ var ErrFault = errors.New("fault")
 
 func fault(what string, err error) error { return fmt.Errorf("%s: %w: %w", what, ErrFault, err) }
 
-// Labels of the keys that genesis makes.
-const (
-	LabelSeal     = "seal"
-	LabelLog      = "log"
-	LabelReceiver = "receiver"
-)
-
 func newSpool(dir string, reserve int64) (*media.Spool, error) {
 	return media.NewSpool(filepath.Join(dir, "spool"), reserve)
 }
@@ -122,11 +115,14 @@ func (e *Engine) Introduction() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return protocol.MakeIntroduction(genesis, e.PublicState(), e.seal)
+	return protocol.MakeIntroduction(genesis, e.state.Own.Handovers(), e.PublicState(), e.seal)
 }
 
-// adopt makes what the state says usable: compiled policy, CAs that sign.
+// adopt makes what the state says usable: the appliance's own keys, compiled policy, CAs that sign.
 func (e *Engine) adopt() error {
+	if err := e.keys(); err != nil {
+		return err
+	}
 	compiled, err := policy.Compile(e.state.CurrentPolicy())
 	if err != nil {
 		return fmt.Errorf("compile policy: %w", err)

@@ -14,7 +14,6 @@ import (
 	"coldseal/appliance"
 	"coldseal/protocol"
 	"coldseal/protocol/auditlog"
-	"coldseal/protocol/cose"
 	"coldseal/protocol/forge"
 )
 
@@ -128,12 +127,12 @@ func (f *forger) wave() {
 // tally counts with what codes the newest bundle's requests were refused.
 func (f *forger) tally() {
 	f.t.Helper()
-	genesis, _, _, err := protocol.OpenIntroduction(must[[]byte](f.t)(f.engine.Introduction()), f.engine.Appliance())
+	in, err := protocol.OpenIntroduction(must[[]byte](f.t)(f.engine.Introduction()), f.engine.Appliance())
 	if err != nil {
 		f.t.Fatal(err)
 	}
 	raw := must[[]byte](f.t)(os.ReadFile(f.responsePath(f.sequence)))
-	opened, refusal, err := protocol.OpenResponse(spool{bytes.NewReader(raw)}, f.engine.Appliance(), must[cose.Key](f.t)(genesis.SealKey()), "desk")
+	opened, refusal, err := protocol.OpenResponse(spool{bytes.NewReader(raw)}, in.Keys, "desk")
 	if err != nil || refusal != nil {
 		f.t.Fatal(refusal, err)
 	}
@@ -154,15 +153,11 @@ func (f *forger) tally() {
 
 // settle takes over what the log is, as an agent does after an import.
 func (f *forger) settle() {
-	genesis, _, _, err := protocol.OpenIntroduction(must[[]byte](f.t)(f.engine.Introduction()), f.engine.Appliance())
+	in, err := protocol.OpenIntroduction(must[[]byte](f.t)(f.engine.Introduction()), f.engine.Appliance())
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	key, err := genesis.LogKey()
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	c := must[auditlog.Checkpoint](f.t)(auditlog.OpenCheckpoint(must[[]byte](f.t)(f.engine.Checkpoint()), auditlog.Origin(f.engine.Appliance()), key))
+	c := must[auditlog.Checkpoint](f.t)(auditlog.OpenCheckpoint(must[[]byte](f.t)(f.engine.Checkpoint()), in.Keys))
 	f.known.size, f.known.root = uint64(c.Size), protocol.Digest(c.Root)
 }
 

@@ -58,8 +58,8 @@ func (c *Config) unused() error {
 		return fault("look for the ledger", err)
 	}
 	for _, k := range c.Signer.Keys() {
-		if k.Label == LabelLog || k.Label == LabelReceiver || k.Label == LabelSeal {
-			return fmt.Errorf("genesis: %w: %s", ErrUsed, k.Label)
+		if use, own := protocol.ParseUse(k.Label); own {
+			return fmt.Errorf("genesis: %w: %s", ErrUsed, ownLabel(use, 1))
 		}
 	}
 	return nil
@@ -135,13 +135,13 @@ func (e *Engine) write(name string, roster *policy.Roster, p *policy.Policy) ([]
 		return nil, fault("draw nonce", err)
 	}
 	var err error
-	if e.log, g.Log, err = e.ownKey(LabelLog, signer.Log, signer.Ed25519); err != nil {
+	if e.log, g.Log, err = e.ownKey(protocol.UseLog); err != nil {
 		return nil, err
 	}
-	if _, g.Receiver, err = e.ownKey(LabelReceiver, signer.Receiver, signer.P256); err != nil {
+	if _, g.Receiver, err = e.ownKey(protocol.UseReceiver); err != nil {
 		return nil, err
 	}
-	if _, g.Seal, err = e.ownKey(LabelSeal, signer.Seal, signer.P256); err != nil {
+	if _, g.Seal, err = e.ownKey(protocol.UseSeal); err != nil {
 		return nil, err
 	}
 	if g.Roster, err = cose.Marshal(roster); err != nil {
@@ -182,10 +182,11 @@ func (e *Engine) write(name string, roster *policy.Roster, p *policy.Policy) ([]
 }
 
 // ownKey makes one of the appliance's own keys, or finds it where genesis was interrupted.
-func (e *Engine) ownKey(label string, purpose signer.Purpose, algorithm signer.Algorithm) (*signer.Key, []byte, error) {
-	key, err := e.Signer.KeyLabelled(label, purpose)
+func (e *Engine) ownKey(use protocol.Use) (*signer.Key, []byte, error) {
+	kind, label := own[use], ownLabel(use, 1)
+	key, err := e.Signer.KeyLabelled(label, kind.purpose)
 	if err != nil {
-		if key, err = e.Signer.CreateKey(label, purpose, algorithm); err != nil {
+		if key, err = e.Signer.CreateKey(label, kind.purpose, kind.algorithm); err != nil {
 			return nil, nil, fault("create "+label+" key", err)
 		}
 	}

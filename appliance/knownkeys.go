@@ -21,12 +21,13 @@ type KnownKey struct {
 	Label     string
 	Purpose   signer.Purpose
 	Algorithm signer.Algorithm
+	Replaced  bool // one of the appliance's own, by a newer one
 	Destroyed bool // by order
 }
 
 // KnownKeys says which keys there should be.
 func (e *Engine) KnownKeys() ([]KnownKey, error) {
-	return knownKeys(e.genesis, e.state.CAs)
+	return knownKeys(e.state.Own, e.state.Gone, e.state.CAs)
 }
 
 // KnownKeys reads from a ledger in dir which keys there should be. It replays nothing: it is for looking for what is
@@ -46,6 +47,13 @@ func KnownKeys(dir string) ([]KnownKey, error) {
 		if err != nil {
 			return err
 		}
+		keys, err := g.Keys(protocol.DigestOf(m.Genesis))
+		if err == nil {
+			keys, err = keys.Walk(m.Handovers)
+		}
+		if err != nil {
+			return err
+		}
 		destroyed, err := destroyedKeys(tx)
 		if err != nil {
 			return err
@@ -57,31 +65,36 @@ func KnownKeys(dir string) ([]KnownKey, error) {
 		}); err != nil {
 			return err
 		}
-		all, err = knownKeys(g, cas)
+		all, err = knownKeys(keys, destroyed, cas)
 		return err
 	})
 	return all, errors.Join(err, ledger.Close())
 }
 
-// knownKeys lists the keys of CAs, by label, then the appliance's own.
-func knownKeys(g protocol.Genesis, cas map[protocol.Digest]auditlog.CA) (all []KnownKey, err error) {
-	add := func(label string, purpose signer.Purpose, spki []byte, destroyed bool) {
+// knownKeys lists the keys of CAs, by label, then the appliance's own, the oldest for each use first.
+func knownKeys(keys *protocol.Keys, gone map[protocol.Digest]bool, cas map[protocol.Digest]auditlog.CA) (all []KnownKey, err error) {
+	add := func(k KnownKey, spki []byte) {
 		public, parseErr := x509.ParsePKIXPublicKey(spki)
-		k := KnownKey{ID: protocol.DigestOf(spki), Label: label, Purpose: purpose, Destroyed: destroyed}
+		k.ID = protocol.DigestOf(spki)
 		if parseErr == nil {
 			k.Algorithm, parseErr = signer.AlgorithmOf(public)
 		}
 		if parseErr != nil {
-			err = errors.Join(err, fmt.Errorf("key %s: %w", label, parseErr))
+			err = errors.Join(err, fmt.Errorf("key %s: %w", k.Label, parseErr))
 		}
 		all = append(all, k)
 	}
 	for _, ca := range slices.SortedFunc(maps.Values(cas), func(a, b auditlog.CA) int { return strings.Compare(a.Label, b.Label) }) {
-		add(ca.Label, signer.CA, ca.SPKI, ca.Destroyed)
+		add(KnownKey{Label: ca.Label, Purpose: signer.CA, Destroyed: ca.Destroyed}, ca.SPKI)
 	}
-	add(LabelLog, signer.Log, g.Log, false)
-	add(LabelReceiver, signer.Receiver, g.Receiver, false)
-	add(LabelSeal, signer.Seal, g.Seal, false)
+	for _, use := range protocol.Uses() {
+		n := 0
+		keys.Each(use, func(spki []byte) {
+			n++
+			id := protocol.DigestOf(spki)
+			add(KnownKey{Label: ownLabel(use, n), Purpose: own[use].purpose, Replaced: id != keys.Now().ID(use), Destroyed: gone[id]}, spki)
+		})
+	}
 	return all, err
 }
 

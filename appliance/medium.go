@@ -2,14 +2,12 @@ package appliance
 
 import (
 	"context"
-	"crypto/ecdh"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 
-	"coldseal/appliance/signer"
 	"coldseal/appliance/store"
 	"coldseal/protocol"
 	"coldseal/protocol/media"
@@ -20,20 +18,6 @@ type Visit struct {
 	File    string
 	Outcome Outcome
 	Problem error // the file could not be read or written; the same medium brought again finishes
-}
-
-// receiverKey opens bundles: the signer process multiplies one point.
-type receiverKey struct {
-	client *signer.Client
-	key    *signer.Key
-	public *ecdh.PublicKey
-}
-
-func (k receiverKey) PublicKey() *ecdh.PublicKey { return k.public }
-
-func (k receiverKey) ECDH(_ context.Context, point []byte) ([]byte, error) {
-	x, err := k.client.ECDH(k.key.ID(), point)
-	return x[:], err
 }
 
 // Medium processes the bundles on a medium that fresh says yes to (nil is all of them), and releases answers to it. An
@@ -98,20 +82,17 @@ const headBytes = SpoolReserve / 8
 // take spools a bundle and opens its encryption, or refuses a file that is not for this appliance, damaged or too large.
 // With too little room for all of it, only its beginning is taken, in which is what takes away; size is that of all.
 func (e *Engine) take(m *media.Medium, path string) (plain *media.File, size int64, refusal *protocol.Refusal, err error) {
-	public, err := protocol.ReceiverKey(e.genesis.Receiver)
-	if err != nil {
-		return nil, 0, nil, fault("receiver key", err)
-	}
-	key := receiverKey{e.Signer, e.receiver, public}
-	plain, size, err = e.takeAll(m, path, key)
+	plain, size, receiver, err := e.takeAll(m, path)
 	if errors.Is(err, media.ErrSpace) {
-		plain, size, err = e.takeHead(m, path, key)
+		plain, size, receiver, err = e.takeHead(m, path)
 	}
 	switch {
 	case errors.Is(err, media.ErrTooLarge):
 		refusal = protocol.Refuse(protocol.CodeTooLarge, "thing", "bundle", "limit", fmt.Sprintf("%d MiB", media.MaxBundleBytes>>20))
 	case errors.Is(err, media.ErrSealed), errors.Is(err, media.ErrReceiver):
 		refusal = protocol.Refuse(protocol.CodeBadSeal, "reason", err.Error())
+	case errors.Is(err, errReceiverGone):
+		refusal = protocol.Refuse(protocol.CodeReceiverGone, "key", receiver.String())
 	case errors.Is(err, media.ErrKey):
 		return nil, 0, nil, e.stop(fault("open bundle", err))
 	default:
@@ -120,28 +101,34 @@ func (e *Engine) take(m *media.Medium, path string) (plain *media.File, size int
 	return nil, 0, refusal, nil
 }
 
-func (e *Engine) takeAll(m *media.Medium, path string, key media.Key) (*media.File, int64, error) {
+func (e *Engine) takeAll(m *media.Medium, path string) (*media.File, int64, protocol.Digest, error) {
 	sealed, err := e.spool.Take(m, path, media.MaxBundleBytes)
 	if err != nil {
-		return nil, 0, err
+		return nil, 0, protocol.Digest{}, err
 	}
 	defer sealed.Close()
-	plain, err := e.spool.Decrypt(context.Background(), sealed, key)
+	plain, receiver, err := e.toReceivers(func(key media.Key) (*media.File, error) {
+		return e.spool.Decrypt(context.Background(), sealed, key)
+	})
 	if err != nil {
-		return nil, 0, err
+		return nil, 0, receiver, err
 	}
-	return plain, plain.Size(), nil
+	return plain, plain.Size(), receiver, nil
 }
 
-func (e *Engine) takeHead(m *media.Medium, path string, key media.Key) (*media.File, int64, error) {
+func (e *Engine) takeHead(m *media.Medium, path string) (plain *media.File, size int64, receiver protocol.Digest, err error) {
 	if err := e.spendReserve(); err != nil {
-		return nil, 0, e.stop(err)
+		return nil, 0, receiver, e.stop(err)
 	}
 	spool, err := newSpool(e.Dir, 0)
 	if err != nil {
-		return nil, 0, err
+		return nil, 0, receiver, err
 	}
-	return spool.TakeHead(context.Background(), m, path, media.MaxBundleBytes, headBytes, key)
+	plain, receiver, err = e.toReceivers(func(key media.Key) (head *media.File, err error) {
+		head, size, err = spool.TakeHead(context.Background(), m, path, media.MaxBundleBytes, headBytes, key)
+		return head, err
+	})
+	return plain, size, receiver, err
 }
 
 // Release writes all stored responses of an agent to the medium, encrypted to it.

@@ -26,11 +26,11 @@ func newStick(d *desk) *stick { return &stick{d, d.t.TempDir()} }
 // put writes a bundle, encrypted to the appliance, as number n of the desk.
 func (s *stick) put(n uint64, bundle []byte) string {
 	s.t.Helper()
-	genesis, _, _, err := protocol.OpenIntroduction(must[[]byte](s.t)(s.engine.Introduction()), s.engine.Appliance())
+	in, err := protocol.OpenIntroduction(must[[]byte](s.t)(s.engine.Introduction()), s.engine.Appliance())
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	receiver := must[*ecdh.PublicKey](s.t)(protocol.ReceiverKey(genesis.Receiver))
+	receiver := in.Keys.Now().Receiver
 	path := must[string](s.t)(media.Name{Kind: media.Bundle, Appliance: media.Tag(s.engine.Appliance()), Agent: "desk", Sequence: n}.Path())
 	s.on(func(m *media.Medium) error {
 		return m.Write(path, media.WriteOptions{Replace: true}, func(w io.Writer) error {

@@ -141,6 +141,8 @@ func (r *run) carryOut(it *item, approvals [][]byte, challenge []byte, now int64
 		return protocol.Refuse(protocol.CodeNotRestoring, "reason", errLiving.Error()), nil
 	case protocol.KindDestroyKey:
 		return r.destroyKey(it, record)
+	case protocol.KindRotateKey:
+		return r.rotateKey(it, approvals, challenge, now)
 	case protocol.KindCrossCertify:
 		return r.crossCertify(it, approvals, now, record)
 	case protocol.KindRevokeCA:
@@ -171,7 +173,7 @@ func (r *run) recordOrder(rec *recorder, it *item, approvals [][]byte, challenge
 	if err := rec.tx.PutDone(it.id, index); err != nil {
 		return err
 	}
-	if err := r.state.Carry(&it.req, it.result, rec.now); err != nil {
+	if err := r.state.Carry(&it.req, it.result, index, rec.now); err != nil {
 		return err
 	}
 	if more != nil {
@@ -191,8 +193,8 @@ func writeState(tx *store.Tx, s *auditlog.State, index uint64) error {
 	if err != nil {
 		return err
 	}
-	m.Roster, m.Policy, m.Challenge = s.Roster, s.Policy, nil
-	if _, _, made := s.ByLabel(m.Making); made {
+	m.Roster, m.Policy, m.Handovers, m.Challenge = s.Roster, s.Policy, s.Own.Handovers(), nil
+	if recorded(s, m.Making) {
 		m.Making = ""
 	}
 	for name, record := range s.Parties {

@@ -39,17 +39,21 @@ func (r *run) destroyKey(it *item, record recordOrder) (*protocol.Refusal, error
 	return nil, r.destroyOrdered()
 }
 
-// destroyOrdered destroys the keys that are still there and were ordered to be destroyed.
+// destroyOrdered destroys the keys that are still there and were ordered to be destroyed: of CAs, and of the appliance's
+// own those that were replaced.
 func (e *Engine) destroyOrdered() error {
+	for id := range e.state.Gone {
+		use, _, _ := e.state.Own.Find(id)
+		if err := e.destroy(id, own[use].purpose, "replaced "+use.String()+" key"); err != nil {
+			return err
+		}
+	}
 	for id, ca := range e.state.CAs {
 		if !ca.Destroyed {
 			continue
 		}
-		if _, err := e.Signer.Key(id, signer.CA); err != nil {
-			continue // it is gone
-		}
-		if err := e.Signer.DestroyKey(id); err != nil {
-			return fault("destroy key "+ca.Label, err)
+		if err := e.destroy(id, signer.CA, "key "+ca.Label); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -63,6 +67,16 @@ func (e *Engine) destroyLeft() error {
 		return nil
 	}
 	return err
+}
+
+func (e *Engine) destroy(id protocol.Digest, purpose signer.Purpose, what string) error {
+	if _, err := e.Signer.Key(id, purpose); err != nil {
+		return nil // it is gone
+	}
+	if err := e.Signer.DestroyKey(id, purpose); err != nil {
+		return fault("destroy "+what, err)
+	}
+	return nil
 }
 
 // revokeCA revokes a certificate that an order made: announced, then recorded together with the order, like any other
@@ -80,18 +94,20 @@ func (r *run) revokeCA(it *item, approvals [][]byte, now int64, record recordOrd
 	if err != nil {
 		return nil, fmt.Errorf("ledger: CA certificate %x: %w", c.Serial, err)
 	}
+	var size uint64
 	err = r.step(now, func(rec *recorder) error {
 		asked, err := cose.Marshal(protocol.Item{Request: it.item.Request})
 		if err != nil {
 			return err
 		}
+		size = rec.size
 		return announce(rec, auditlog.IntentsBody{Intents: []auditlog.Intent{{Item: asked, Issuer: it.req.Issuer, Serial: c.Serial}}, Approvals: approvals})
 	}, nil)
 	if err != nil {
 		return nil, err
 	}
 	it.result = protocol.Result{ID: it.id, Outcome: protocol.OutcomeRevoked, Issuer: it.req.Issuer, Serial: c.Serial}
-	if it.result.Receipt, err = r.receipt(it.result, now); err != nil {
+	if it.result.Receipt, err = r.receipt(it.result, size, now); err != nil {
 		return nil, err
 	}
 	r.forced = append(r.forced, it.req.Issuer)

@@ -34,14 +34,10 @@ func (e *Engine) replay(tx *store.Tx, m *store.Meta) error {
 		return fmt.Errorf("replay: %d leaves, the ledger counts %d", f.next, m.Size)
 	}
 	edge := f.appender.Edge()
-	logKey, err := e.genesis.LogKey()
-	if err != nil {
-		return err
-	}
 	if m.Restoring != nil && m.Restoring.Applying {
 		return nil // leaves are on their way in, up to the next checkpoint
 	}
-	checkpoint, err := auditlog.OpenCheckpoint(m.Checkpoint, auditlog.Origin(e.appliance), logKey)
+	checkpoint, err := auditlog.OpenCheckpoint(m.Checkpoint, e.state.Own)
 	if err != nil {
 		return fmt.Errorf("replay: %w", err)
 	}
@@ -160,7 +156,7 @@ func (f *fold) leaf(index uint64, encoded, salted []byte) error {
 	}
 	if !takesEffect {
 		f.state.Bare(leaf)
-	} else if err := f.state.Apply(leaf, bytes.Clone(body)); err != nil { // the state keeps parts of it
+	} else if err := f.state.Apply(index, leaf, bytes.Clone(body)); err != nil { // the state keeps parts of it
 		return fail("%w", err)
 	}
 	f.next, f.lastKind = index+1, leaf.Kind
@@ -194,6 +190,8 @@ func (f *fold) compare(m *store.Meta) error {
 		return errors.New("replay: the roster is not the one that was ordered")
 	case !bytes.Equal(m.Policy, f.state.Policy):
 		return errors.New("replay: the policy is not the one that was ordered")
+	case !slices.EqualFunc(m.Handovers, f.state.Own.Handovers(), bytes.Equal):
+		return errors.New("replay: the handovers of the appliance's own keys are not those that were ordered")
 	case f.tx.CountCertificates() != f.issued:
 		return errors.New("replay: the ledger has certificates that the log does not")
 	case f.renewed != f.renewals:

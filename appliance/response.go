@@ -127,7 +127,7 @@ func (r *run) store(path string, h protocol.ResponseHeader) error {
 		return err
 	}
 	return media.WriteFile(path, media.WriteOptions{Replace: true, Private: true}, func(w io.Writer) error {
-		if err := protocol.WriteResponseHeader(w, h, r.seal); err != nil {
+		if err := protocol.WriteResponseHeader(w, h, r.state.Own.Handovers(), r.seal); err != nil {
 			return err
 		}
 		if _, err := d.file.Seek(0, io.SeekStart); err != nil {

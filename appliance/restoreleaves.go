@@ -77,10 +77,6 @@ func (e *Engine) LeavesOn(m *media.Medium) (sources []Source, notes []Note, err 
 	if err != nil {
 		return nil, nil, err
 	}
-	public, err := protocol.ReceiverKey(e.genesis.Receiver)
-	if err != nil {
-		return nil, nil, fault("receiver key", err)
-	}
 	for _, file := range files {
 		name := dir + "/" + file
 		if n, err := media.ParseName(name); err != nil || n.Kind != media.Leaves {
@@ -92,11 +88,16 @@ func (e *Engine) LeavesOn(m *media.Medium) (sources []Source, notes []Note, err 
 		sealed, err := e.spool.Take(m, name, media.MaxBundleBytes)
 		if err == nil {
 			var plain *media.File
-			plain, err = e.spool.Decrypt(context.Background(), sealed, receiverKey{e.Signer, e.receiver, public})
+			plain, _, err = e.toReceivers(func(key media.Key) (*media.File, error) {
+				return e.spool.Decrypt(context.Background(), sealed, key)
+			})
 			err = errors.Join(err, sealed.Close())
 			if plain != nil {
 				sources = append(sources, Source{Name: name, file: plain})
 			}
+		}
+		if errors.Is(err, media.ErrReceiver) {
+			err = fmt.Errorf("it is encrypted to a receiver key that this backup does not know: %w: %w", ErrRotated, err)
 		}
 		if err != nil {
 			return sources, nil, fmt.Errorf("take %s: %w", name, err)
@@ -157,19 +158,60 @@ func (e *Engine) openSource(s *Source) (*opened, error) {
 	if !s.exported && r.Header.Appliance != e.appliance {
 		return nil, fmt.Errorf("%s: leaves of the appliance %s: %w", s.Name, r.Header.Appliance, ErrOtherAppliance)
 	}
+	if err := e.sameKeys(r.Header.Handovers); err != nil {
+		return nil, fmt.Errorf("%s: %w", s.Name, err)
+	}
 	o := &opened{name: s.Name, r: r, note: r.Header.Checkpoint}
-	o.checkpoint, err = e.openNote(Note{s.Name, o.note})
+	if o.checkpoint, err = e.openNote(Note{s.Name, o.note}); err != nil && s.exported && e.rotatesKey(r) {
+		err = fmt.Errorf("%s: %w", s.Name, ErrRotated)
+	}
 	return o, err
 }
 
-func (e *Engine) openNote(n Note) (auditlog.Checkpoint, error) {
-	logKey, err := e.genesis.LogKey()
+// ErrRotated is returned for leaves among which one of the appliance's own keys was replaced. Agents go by the new key,
+// which this ledger knows nothing of.
+var ErrRotated = errors.New("one of the appliance's own keys was replaced after this backup")
+
+// sameKeys refuses handovers beyond those that the backup knows.
+func (e *Engine) sameKeys(handovers [][]byte) error {
+	keys, err := e.state.Own.Walk(handovers)
 	if err != nil {
-		return auditlog.Checkpoint{}, err
+		return fmt.Errorf("%w: %w", ErrForked, err)
 	}
-	c, err := auditlog.OpenCheckpoint(n.Text, auditlog.Origin(e.appliance), logKey)
+	if keys != e.state.Own {
+		return ErrRotated
+	}
+	return nil
+}
+
+// rotatesKey looks through what is left of a log for an order that the backup does not know to replace a key. Whether the
+// leaves are those of the log is not asked: it is about what to say of a log that can't be taken.
+func (e *Engine) rotatesKey(r *auditlog.BroughtReader) bool {
+	for {
+		index, leaf, one, err := r.Next()
+		if err != nil {
+			return false
+		}
+		if index >= e.restoring.From && rotates(leaf, one) {
+			return true
+		}
+	}
+}
+
+// rotates tells whether a leaf that was brought is an order to replace one of the appliance's own keys.
+func rotates(leaf auditlog.Leaf, one auditlog.Brought) bool {
+	var o auditlog.OrderBody
+	if leaf.Kind != auditlog.Order || len(one.Salted) < store.SaltSize || cose.Unmarshal(one.Salted[store.SaltSize:], &o) != nil {
+		return false
+	}
+	req, refusal := protocol.ParseRequest(o.Request)
+	return refusal == nil && req.Kind == protocol.KindRotateKey
+}
+
+func (e *Engine) openNote(n Note) (auditlog.Checkpoint, error) {
+	c, err := auditlog.OpenCheckpoint(n.Text, e.state.Own)
 	if err != nil {
-		return c, fmt.Errorf("%s: the log key of this appliance did not sign its checkpoint: %w", n.Name, err)
+		return c, fmt.Errorf("%s: no log key of this appliance that the backup knows signed its checkpoint: %w", n.Name, err)
 	}
 	return c, nil
 }
@@ -205,6 +247,9 @@ func (e *Engine) prove(tx *store.Tx, s *Source, from uint64) error {
 		}
 		if err != nil || o.ended {
 			break
+		}
+		if o.index >= from && rotates(o.leaf, o.one) {
+			return fmt.Errorf("%s: entry %d: %w", s.Name, o.index, ErrRotated)
 		}
 		_, err = extension.Append(o.one.Leaf)
 	}

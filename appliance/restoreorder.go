@@ -254,7 +254,7 @@ func (e *Engine) recordRestore(rec *recorder, it *item, approvals [][]byte, chal
 	if err := rec.tx.PutDone(it.id, index); err != nil {
 		return 0, err
 	}
-	if err := e.state.Carry(&it.req, it.result, rec.now); err != nil {
+	if err := e.state.Carry(&it.req, it.result, index, rec.now); err != nil {
 		return 0, err
 	}
 	return index, writeState(rec.tx, e.state, index)

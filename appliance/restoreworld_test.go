@@ -170,14 +170,11 @@ func (d *desk) bring(files map[string][]byte) (appliance.Taken, error) {
 	d.t.Helper()
 	dir := d.t.TempDir()
 	m := medium(d.t, dir)
-	intro, _, _, err := protocol.OpenIntroduction(must[[]byte](d.t)(d.engine.Introduction()), d.engine.Appliance())
+	intro, err := protocol.OpenIntroduction(must[[]byte](d.t)(d.engine.Introduction()), d.engine.Appliance())
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	receiver, err := protocol.ReceiverKey(intro.Receiver)
-	if err != nil {
-		d.t.Fatal(err)
-	}
+	receiver := intro.Keys.Now().Receiver
 	for agent, data := range files {
 		path := must[string](d.t)(media.Name{Kind: media.Leaves, Appliance: media.Tag(d.engine.Appliance()), Agent: agent}.Path())
 		if err := m.Write(path, media.WriteOptions{}, func(w io.Writer) error {

@@ -1,12 +1,10 @@
 package appliance
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
 
-	"coldseal/appliance/signer"
 	"coldseal/appliance/store"
 	"coldseal/protocol"
 	"coldseal/protocol/auditlog"
@@ -53,9 +51,6 @@ func (e *Engine) open() (err error) {
 		if e.genesis, err = protocol.ParseGenesis(m.Genesis, e.appliance); err != nil {
 			return err
 		}
-		if err := e.keys(); err != nil {
-			return err
-		}
 		if e.state, err = auditlog.NewState(m.Genesis, e.appliance); err != nil {
 			return err
 		}
@@ -91,30 +86,6 @@ func (e *Engine) open() (err error) {
 		return err
 	}
 	return e.keepReserve()
-}
-
-// keys finds the appliance's own keys in the signer.
-func (e *Engine) keys() error {
-	for _, k := range []struct {
-		key     **signer.Key
-		label   string
-		purpose signer.Purpose
-		spki    []byte
-	}{
-		{&e.seal, LabelSeal, signer.Seal, e.genesis.Seal},
-		{&e.log, LabelLog, signer.Log, e.genesis.Log},
-		{&e.receiver, LabelReceiver, signer.Receiver, e.genesis.Receiver},
-	} {
-		key, err := e.Signer.KeyLabelled(k.label, k.purpose)
-		if err != nil {
-			return fmt.Errorf("find %s key: %w", k.label, err)
-		}
-		if !bytes.Equal(key.Info().SPKI, k.spki) {
-			return fmt.Errorf("the %s key of the signer is not the one of genesis", k.label)
-		}
-		*k.key = key
-	}
-	return nil
 }
 
 // checkCounter compares the device's counter with the one that the last step named. One behind is a step that was

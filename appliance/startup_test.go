@@ -311,7 +311,7 @@ func TestGenesisOnKeysOfAnother(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	if _, err := n.config.Signer.CreateKey(appliance.LabelSeal, signer.Seal, signer.P256); err != nil {
+	if _, err := n.config.Signer.CreateKey("seal", signer.Seal, signer.P256); err != nil {
 		t.Fatal(err)
 	}
 	roster := w.engine.State().CurrentRoster()

@@ -140,7 +140,7 @@ func (r *run) revoke(rec *recorder, it *item) (err error) {
 	if it.req.Kind == protocol.KindHold {
 		it.result.Outcome, reason = protocol.OutcomeHeld, protocol.ReasonCertificateHold
 	}
-	if it.result.Receipt, err = r.receipt(it.result, rec.now); err != nil {
+	if it.result.Receipt, err = r.receipt(it.result, rec.size, rec.now); err != nil {
 		return err
 	}
 	if err := r.change(rec, it, c); err != nil {
@@ -188,10 +188,10 @@ func markChanged(tx *store.Tx, issuer protocol.Digest, index uint64) error {
 	return tx.PutCA(issuer, ca)
 }
 
-// receipt signs what was done for the one who asked.
-func (r *run) receipt(result protocol.Result, now int64) ([]byte, error) {
+// receipt signs what was done, in a log of size leaves, for the one who asked.
+func (r *run) receipt(result protocol.Result, size uint64, now int64) ([]byte, error) {
 	payload, err := cose.Marshal(protocol.Receipt{
-		Appliance: r.appliance, Request: result.ID, Outcome: result.Outcome, Issuer: result.Issuer, Serial: result.Serial, Time: now,
+		Appliance: r.appliance, Request: result.ID, Outcome: result.Outcome, Issuer: result.Issuer, Serial: result.Serial, Time: now, Size: size,
 	})
 	if err != nil {
 		return nil, err

@@ -62,7 +62,7 @@ func TestStartDecidesOrdersAgain(t *testing.T) {
 		return must[[]byte](t)(auditlog.SignCheckpoint(text, auditlog.Origin(d.engine.Appliance()), key))
 	}
 	good := func(_, text []byte) []byte {
-		return signed(text, must[*signer.Key](t)(d.config.Signer.KeyLabelled(appliance.LabelLog, signer.Log)))
+		return signed(text, must[*signer.Key](t)(d.config.Signer.KeyLabelled("log", signer.Log)))
 	}
 	_, stranger, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {

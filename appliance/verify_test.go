@@ -12,7 +12,6 @@ import (
 
 	"coldseal/protocol"
 	"coldseal/protocol/auditlog"
-	"coldseal/protocol/cose"
 )
 
 // answered is an answer of a response with the result in it.
@@ -48,23 +47,18 @@ func (w *world) responsePath(sequence uint64) string {
 // before, every answer against its leaf, every certificate, receipt and CRL.
 func (w *world) read(path string) response {
 	w.t.Helper()
-	genesis, _, _, err := protocol.OpenIntroduction(must[[]byte](w.t)(w.engine.Introduction()), w.engine.Appliance())
+	in, err := protocol.OpenIntroduction(must[[]byte](w.t)(w.engine.Introduction()), w.engine.Appliance())
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	seal := must[cose.Key](w.t)(genesis.SealKey())
 	raw := must[[]byte](w.t)(os.ReadFile(path))
-	opened, refusal, err := protocol.OpenResponse(spool{bytes.NewReader(raw)}, w.engine.Appliance(), seal, "desk")
+	opened, refusal, err := protocol.OpenResponse(spool{bytes.NewReader(raw)}, in.Keys, "desk")
 	if err != nil || refusal != nil {
 		w.t.Fatal(refusal, err)
 	}
 	r := response{header: opened.Header}
 	h := &r.header
-	logKey, err := genesis.LogKey()
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	checkpoint := must[auditlog.Checkpoint](w.t)(auditlog.OpenCheckpoint(h.Checkpoint, auditlog.Origin(w.engine.Appliance()), logKey))
+	checkpoint := must[auditlog.Checkpoint](w.t)(auditlog.OpenCheckpoint(h.Checkpoint, in.Keys))
 	root, seen := w.roots[int64(h.FirstLeaf)]
 	if !seen {
 		w.t.Fatalf("the response begins at leaf %d, where no tree known here ends", h.FirstLeaf)
@@ -105,7 +99,7 @@ func (w *world) read(path string) response {
 	}
 	w.roots[checkpoint.Size] = checkpoint.Root
 	for i := range r.answers {
-		w.checkAnswer(&r.answers[i], seal, h.State.CAs)
+		w.checkAnswer(&r.answers[i], in.Keys, h.State.CAs)
 	}
 	for _, der := range r.crls {
 		crl := must[*x509.RevocationList](w.t)(x509.ParseRevocationList(der))
@@ -134,7 +128,7 @@ func (w *world) ca(cas [][]byte, keyID []byte) *x509.Certificate {
 }
 
 // checkAnswer holds an answer against its leaf, and what it brings against the CAs.
-func (w *world) checkAnswer(a *answered, seal cose.Key, cas [][]byte) {
+func (w *world) checkAnswer(a *answered, keys *protocol.Keys, cas [][]byte) {
 	w.t.Helper()
 	r := &a.result
 	want := auditlog.Leaf{Kind: auditlog.Refused}
@@ -150,7 +144,7 @@ func (w *world) checkAnswer(a *answered, seal cose.Key, cas [][]byte) {
 		if r.Outcome == protocol.OutcomeHeld {
 			want.Status = auditlog.Held
 		}
-		receipt := must[protocol.Receipt](w.t)(protocol.OpenReceipt(r.Receipt, seal))
+		receipt := must[protocol.Receipt](w.t)(protocol.OpenReceipt(r.Receipt, keys))
 		if receipt.Request != r.ID || receipt.Outcome != r.Outcome || receipt.Issuer != r.Issuer || !bytes.Equal(receipt.Serial, r.Serial) {
 			w.t.Errorf("receipt %+v for the result %+v", receipt, r)
 		}

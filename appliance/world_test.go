@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -28,7 +29,7 @@ import (
 var bin string
 
 func TestMain(m *testing.M) {
-	signers := map[string]func() error{countingSigner: runCountingSigner, overseer: runOverseer}
+	signers := map[string]func() error{countingSigner: runCountingSigner, overseer: runOverseer, mortal: runMortal}
 	if run, isSigner := signers[filepath.Base(os.Args[0])]; isSigner {
 		if err := run(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -96,6 +97,8 @@ type world struct {
 	secret       string                  // file that opens the keys
 	counted      string                  // file in which the counting signer writes; empty is the real signer
 	overseen     bool                    // the overseer is the signer
+	mortal       bool                    // the mortal one is
+	life         int                     // of the mortal one
 	device       *device                 // keeps the keys; nil is the key store alone
 	leaves       map[uint64][]byte       // all that responses brought
 	roots        map[int64]auditlog.Hash // of the trees that responses brought
@@ -225,6 +228,9 @@ func (w *world) workers() (err error) {
 	}
 	if w.overseen {
 		program = overseer
+	}
+	if w.mortal {
+		program, args = mortal, append(args, "--life", strconv.Itoa(w.life))
 	}
 	opts := signer.Options{Timeout: w.patience}
 	program = filepath.Join(bin, program)

@@ -104,14 +104,11 @@ func (w *world) many() (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	genesis, _, _, err := protocol.OpenIntroduction(introduction, w.engine.Appliance())
+	in, err := protocol.OpenIntroduction(introduction, w.engine.Appliance())
 	if err != nil {
 		return 0, err
 	}
-	receiver, err := protocol.ReceiverKey(genesis.Receiver)
-	if err != nil {
-		return 0, err
-	}
+	receiver := in.Keys.Now().Receiver
 	const sequence = 2 // the approver came in the first
 	path, err := media.Name{Kind: media.Bundle, Appliance: media.Tag(w.engine.Appliance()), Agent: "bench", Sequence: sequence}.Path()
 	if err != nil {

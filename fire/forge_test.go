@@ -66,14 +66,11 @@ func (w *world) seal(t *testing.T, groups []protocol.Group) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	genesis, _, _, err := protocol.OpenIntroduction(readAll(t, w.path("introduction")), protocol.Digest(appliance))
+	in, err := protocol.OpenIntroduction(readAll(t, w.path("introduction")), protocol.Digest(appliance))
 	if err != nil {
 		t.Fatal(err)
 	}
-	receiver, err := protocol.ReceiverKey(genesis.Receiver)
-	if err != nil {
-		t.Fatal(err)
-	}
+	receiver := in.Keys.Now().Receiver
 	block, _ := pem.Decode(readAll(t, w.path("agent", "seal.key")))
 	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
 	if err != nil {

@@ -40,7 +40,7 @@ type hostile struct {
 	id      protocol.Digest
 	name    string
 	seal    crypto.Signer
-	genesis protocol.Genesis
+	keys    *protocol.Keys // of the appliance
 	policy  *policy.Policy
 	issuing protocol.Digest // id of the issuing CA's key
 	number  uint64          // of the last bundle
@@ -78,11 +78,12 @@ func (h *hostile) learn() {
 	if h.id, err = protocol.ParseDigest(h.digest); err != nil {
 		h.t.Fatal(err)
 	}
-	genesis, _, state, err := protocol.OpenIntroduction(h.read("introduction"), h.id)
+	in, err := protocol.OpenIntroduction(h.read("introduction"), h.id)
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	h.genesis = genesis
+	h.keys = in.Keys
+	state := in.State
 	if h.policy, err = policy.Decode(state.Policy); err != nil {
 		h.t.Fatal(err)
 	}
@@ -244,10 +245,7 @@ func (h *hostile) bundle(change func(*protocol.BundleHeader), groups ...protocol
 // lay puts a bundle on a stick, encrypted for the appliance.
 func (h *hostile) lay(stick string, number uint64, plain io.Reader) {
 	h.t.Helper()
-	receiver, err := protocol.ReceiverKey(h.genesis.Receiver)
-	if err != nil {
-		h.t.Fatal(err)
-	}
+	receiver := h.keys.Now().Receiver
 	place, err := media.Name{Kind: media.Bundle, Appliance: media.Tag(h.id), Agent: h.name, Sequence: number}.Path()
 	if err != nil {
 		h.t.Fatal(err)
@@ -361,11 +359,7 @@ func (h *hostile) each(number uint64, f func(protocol.Result)) (header protocol.
 		h.t.Fatal(err)
 	}
 	plain = h.decrypt(h.t, h.path("stick", place))
-	seal, err := h.genesis.SealKey()
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	r, refusal, err := protocol.OpenResponse(bytes.NewReader(plain), h.id, seal, h.name)
+	r, refusal, err := protocol.OpenResponse(bytes.NewReader(plain), h.keys, h.name)
 	if refusal != nil || err != nil {
 		h.t.Fatalf("open response: %v, %v", refusal, err)
 	}

@@ -148,7 +148,7 @@ type Bundle struct {
 // by the id of its seal key. A sender that is not found is no refusal here: the bundle has no Sender then. An error is a
 // fault of the spool or of the look-up's record.
 func OpenBundle(spool Spool, appliance Digest, lookup func(seal Digest) (Party, bool)) (*Bundle, *Refusal, error) {
-	s, refusal, err := readSealed(spool, MaxHeader, "bundle")
+	s, refusal, err := readSealed(spool, MaxHeader, "bundle", nil)
 	if refusal != nil || err != nil {
 		return nil, refusal, err
 	}

@@ -131,6 +131,8 @@ var refusals = [...]RefusalRow{
 	{CodeNoDevice, true, Text{"no device of the appliance holds {algorithm} keys of CAs", "order a key of another algorithm, or start the appliance with a device that does; coldseal-appliance doctor lists what they hold"}},
 	{CodeKeyUnknown, false, Text{"there is no CA key {key}", "make it first: order create-key"}},
 	{CodeKeyInUse, true, Text{"{count} certificates under the CA {label} are not revoked and live until {date}", "revoke them, or order it again when they have ended"}},
+	{CodeKeyCurrent, true, Text{"the {use} key is the one that the appliance uses", "replace it first: order rotate-key"}},
+	{CodeReceiverGone, true, Text{"the file is encrypted to the receiver key {key}, which was replaced and is not here any more", "have the agent import the newest response or introduction, then write the same bundle again: export --again"}},
 	{CodeCAInvalid, false, Text{"the certificate of the CA cannot be taken: {reason}", "bring the right certificate and order it again"}},
 	{CodeCARevoked, false, Text{"the CA {label} was revoked", "make the request again for another CA"}},
 	{CodeRecoveryWaits, true, Text{"the recovery was announced and can be carried out from {date}", "bring the same order again then; officers who are still there can order another roster until then"}},

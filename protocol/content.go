@@ -281,6 +281,8 @@ func (r *Request) CheckContent() (refusal *Refusal) {
 		_, refusal = r.Suspension()
 	case KindRevokeCA:
 		_, refusal = r.CARevocation()
+	case KindRotateKey:
+		_, refusal = r.Rotation()
 	default:
 		refusal = Malformed("request", fmt.Errorf("content of %s is not known", r.Kind))
 	}

@@ -3,7 +3,6 @@ package protocol
 import (
 	"bytes"
 	"crypto"
-	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"slices"
@@ -12,7 +11,8 @@ import (
 )
 
 // Genesis is the first leaf of an appliance's log. Its SHA-256 is the appliance's identity: the one digest that is
-// typed into agents, stations and auditors' tools. Nothing else is ever trusted on first use.
+// typed into agents, stations and auditors' tools. Nothing else is ever trusted on first use. Its keys are the first ones
+// (Keys).
 type Genesis struct {
 	Version  uint64   `cbor:"1,keyasint"`
 	Name     string   `cbor:"2,keyasint"`
@@ -51,36 +51,8 @@ func (g *Genesis) check() error {
 	case bytes.Equal(g.Log, g.Seal), bytes.Equal(g.Receiver, g.Seal):
 		return errors.New("log, receiver and seal are not three keys")
 	}
-	if _, err := g.LogKey(); err != nil {
-		return err
-	}
-	if _, err := g.SealKey(); err != nil {
-		return err
-	}
-	_, err := ReceiverKey(g.Receiver)
+	_, err := g.Keys(Digest{})
 	return err
-}
-
-// LogKey is the key that verifies checkpoints.
-func (g Genesis) LogKey() (ed25519.PublicKey, error) {
-	k, err := cose.ParseKey(g.Log)
-	if err != nil {
-		return nil, fmt.Errorf("log key: %w", err)
-	}
-	public, ok := k.Public().(ed25519.PublicKey)
-	if !ok {
-		return nil, errors.New("log key is not Ed25519")
-	}
-	return public, nil
-}
-
-// SealKey is the key that verifies responses.
-func (g Genesis) SealKey() (cose.Key, error) {
-	k, err := sealKey(g.Seal)
-	if err != nil {
-		return k, fmt.Errorf("seal key: %w", err)
-	}
-	return k, nil
 }
 
 // sealKey reads a key that seals messages. RSA is for people alone: its signatures differ each time, and what is sealed
@@ -121,16 +93,18 @@ func (s *State) check() error {
 
 // introduction is what first contact carries.
 type introduction struct {
-	_       struct{} `cbor:",toarray"`
-	Genesis []byte
-	Signed  []byte // COSE_Sign1 of State by the seal key in Genesis
+	_         struct{} `cbor:",toarray"`
+	Genesis   []byte
+	Handovers [][]byte
+	Signed    []byte // COSE_Sign1 of State by the seal key to which they lead
 }
 
-// MaxIntroduction bounds an introduction: a policy, a roster and 64 certificates.
+// MaxIntroduction bounds an introduction: a policy, a roster, 64 certificates and the handovers.
 const MaxIntroduction = 1 << 20
 
-// MakeIntroduction signs the state of an appliance for those who know its genesis digest.
-func MakeIntroduction(genesis []byte, state State, seal crypto.Signer) ([]byte, error) {
+// MakeIntroduction signs the state of an appliance, with the newest of its seal keys, for those who know its genesis
+// digest.
+func MakeIntroduction(genesis []byte, handovers [][]byte, state State, seal crypto.Signer) ([]byte, error) {
 	if err := state.check(); err != nil {
 		return nil, fmt.Errorf("make introduction: %w", err)
 	}
@@ -142,43 +116,54 @@ func MakeIntroduction(genesis []byte, state State, seal crypto.Signer) ([]byte, 
 	if err != nil {
 		return nil, fmt.Errorf("make introduction: %w", err)
 	}
-	data, err := cose.Marshal(introduction{Genesis: genesis, Signed: signed})
+	data, err := cose.Marshal(introduction{Genesis: genesis, Handovers: handovers, Signed: signed})
 	if err == nil && len(data) > MaxIntroduction {
 		return nil, fmt.Errorf("make introduction: %d bytes, at most %d", len(data), MaxIntroduction)
 	}
 	return data, err
 }
 
-// OpenIntroduction returns the genesis (and its bytes) and the state of the appliance whose digest was typed.
-func OpenIntroduction(data []byte, typed Digest) (Genesis, []byte, State, error) {
-	g, genesis, state, err := openIntroduction(data, typed)
-	if err != nil {
-		return Genesis{}, nil, State{}, fmt.Errorf("open introduction: %w", err)
-	}
-	return g, genesis, state, nil
+// Introduced is what an introduction says of the appliance whose digest was typed.
+type Introduced struct {
+	Genesis Genesis
+	Bytes   []byte // of the genesis
+	Keys    *Keys
+	State   State
 }
 
-func openIntroduction(data []byte, typed Digest) (g Genesis, genesis []byte, state State, err error) {
+// OpenIntroduction returns what the appliance says of itself whose digest was typed.
+func OpenIntroduction(data []byte, typed Digest) (Introduced, error) {
+	in, err := openIntroduction(data, typed)
+	if err != nil {
+		return Introduced{}, fmt.Errorf("open introduction: %w", err)
+	}
+	return in, nil
+}
+
+func openIntroduction(data []byte, typed Digest) (in Introduced, err error) {
 	if len(data) > MaxIntroduction {
-		return g, nil, state, fmt.Errorf("%d bytes, at most %d", len(data), MaxIntroduction)
+		return in, fmt.Errorf("%d bytes, at most %d", len(data), MaxIntroduction)
 	}
-	var in introduction
-	if err := cose.Unmarshal(data, &in); err != nil {
-		return g, nil, state, err
+	var carried introduction
+	if err := cose.Unmarshal(data, &carried); err != nil {
+		return in, err
 	}
-	if g, err = ParseGenesis(in.Genesis, typed); err != nil {
-		return g, nil, state, err
+	in.Bytes = carried.Genesis
+	if in.Genesis, err = ParseGenesis(carried.Genesis, typed); err != nil {
+		return in, err
 	}
-	seal, err := g.SealKey()
+	if in.Keys, err = in.Genesis.Keys(typed); err != nil {
+		return in, err
+	}
+	if in.Keys, err = in.Keys.Walk(carried.Handovers); err != nil {
+		return in, err
+	}
+	payload, err := cose.Verify(carried.Signed, ContextIntroduction, in.Keys.Now().Seal)
 	if err != nil {
-		return g, nil, state, err
+		return in, err
 	}
-	payload, err := cose.Verify(in.Signed, ContextIntroduction, seal)
-	if err != nil {
-		return g, nil, state, err
+	if err := cose.Unmarshal(payload, &in.State); err != nil {
+		return in, err
 	}
-	if err := cose.Unmarshal(payload, &state); err != nil {
-		return g, nil, state, err
-	}
-	return g, in.Genesis, state, state.check()
+	return in, in.State.check()
 }

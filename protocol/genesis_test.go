@@ -52,9 +52,10 @@ type oldState struct {
 func TestIntroduction(t *testing.T) {
 	good, genesis := load(t, "introduction"), load(t, "genesis")
 	typed := protocol.DigestOf(genesis)
-	g, data, state, err := protocol.OpenIntroduction(good, typed)
-	if err != nil || g.Name != "test" || !bytes.Equal(data, genesis) || len(state.CAs) != 1 || state.Labels[0] != "root" {
-		t.Fatalf("%v, %v, %v", g, state, err)
+	opened, err := protocol.OpenIntroduction(good, typed)
+	state := opened.State
+	if err != nil || opened.Genesis.Name != "test" || !bytes.Equal(opened.Bytes, genesis) || len(state.CAs) != 1 || state.Labels[0] != "root" {
+		t.Fatalf("%+v, %v", opened, err)
 	}
 	labelled := func(labels ...string) protocol.State {
 		return protocol.State{CAs: make([][]byte, len(labels)), Labels: labels}
@@ -85,30 +86,30 @@ func TestIntroduction(t *testing.T) {
 		"no array":        {0xa0},
 		"not signed":      marshal(t, introduction{Genesis: genesis}),
 	} {
-		if g, data, state, err := protocol.OpenIntroduction(in, typed); err == nil || g.Name != "" || data != nil || len(state.Policy) != 0 {
-			t.Errorf("%s: %v, %v, %v", name, g, state, err)
+		if opened, err := protocol.OpenIntroduction(in, typed); err == nil || opened.Genesis.Name != "" || opened.Bytes != nil || opened.Keys != nil || len(opened.State.Policy) != 0 {
+			t.Errorf("%s: %+v, %v", name, opened, err)
 		}
 	}
-	if _, _, _, err := protocol.OpenIntroduction(good, protocol.Digest{}); err == nil {
+	if _, err := protocol.OpenIntroduction(good, protocol.Digest{}); err == nil {
 		t.Error("another digest: was accepted")
 	}
 	for n := range good {
 		flipped := bytes.Clone(good)
 		flipped[n] ^= 1
-		if _, _, _, err := protocol.OpenIntroduction(flipped, typed); err == nil {
+		if _, err := protocol.OpenIntroduction(flipped, typed); err == nil {
 			t.Errorf("flipped at %d: was accepted", n)
 		}
 	}
-	if _, err := protocol.MakeIntroduction(genesis, labelled(many(protocol.MaxCAs+1)...), testKey(t, "seal")); err == nil {
+	if _, err := protocol.MakeIntroduction(genesis, nil, labelled(many(protocol.MaxCAs+1)...), testKey(t, "seal")); err == nil {
 		t.Error("too many CAs: was made")
 	}
-	if _, err := protocol.MakeIntroduction(genesis, labelled(many(protocol.MaxCAs)...), testKey(t, "seal")); err != nil {
+	if _, err := protocol.MakeIntroduction(genesis, nil, labelled(many(protocol.MaxCAs)...), testKey(t, "seal")); err != nil {
 		t.Errorf("as many CAs as there may be: %v", err)
 	}
-	if _, err := protocol.MakeIntroduction(genesis, labelled("root", "root"), testKey(t, "seal")); err == nil {
+	if _, err := protocol.MakeIntroduction(genesis, nil, labelled("root", "root"), testKey(t, "seal")); err == nil {
 		t.Error("labels alike: was made")
 	}
-	if _, err := protocol.MakeIntroduction(genesis, protocol.State{Policy: make([]byte, protocol.MaxIntroduction)}, testKey(t, "seal")); err == nil {
+	if _, err := protocol.MakeIntroduction(genesis, nil, protocol.State{Policy: make([]byte, protocol.MaxIntroduction)}, testKey(t, "seal")); err == nil {
 		t.Error("too long: was made")
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"math/big"
 	"testing"
 
+	"coldseal/protocol"
 	"coldseal/protocol/cose"
 )
 
@@ -61,6 +62,7 @@ var testKeys = []struct{ name, algorithm string }{
 	{"agent-seal", "P-256"}, {"agent-receiver", "P-256"}, {"station", "P-256"},
 	{"approver-p256", "P-256"}, {"approver-p384", "P-384"}, {"approver-ed25519", "Ed25519"}, {"approver-rsa", "RSA"},
 	{"machine", "Ed25519"}, {"person", "P-256"}, {"new-ca", "Ed25519"}, {"stranger", "P-256"},
+	{"new-log", "Ed25519"}, {"new-seal", "P-384"}, {"new-receiver", "P-256"},
 }
 
 func testKey(t testing.TB, name string) crypto.Signer {
@@ -101,6 +103,21 @@ func publicKey(t testing.TB, name string) cose.Key {
 	return key
 }
 
+// firstKeys are the appliance's own keys of the genesis vector.
+func firstKeys(t testing.TB) *protocol.Keys {
+	t.Helper()
+	data := load(t, "genesis")
+	g, err := protocol.ParseGenesis(data, protocol.DigestOf(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, err := g.Keys(protocol.DigestOf(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return keys
+}
+
 func spki(t testing.TB, name string) []byte { return publicKey(t, name).SPKI() }
 
 func marshal(t testing.TB, v any) []byte {
@@ -119,4 +136,15 @@ func sign(t testing.TB, key, context string, payload []byte) []byte {
 		t.Fatal(err)
 	}
 	return message
+}
+
+// numberedKey is the SubjectPublicKeyInfo of the n-th of many Ed25519 keys.
+func numberedKey(t testing.TB, n int) []byte {
+	t.Helper()
+	seed := sha256.Sum256([]byte{byte(n), byte(n >> 8)})
+	key, err := cose.NewKey(ed25519.NewKeyFromSeed(seed[:]).Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key.SPKI()
 }

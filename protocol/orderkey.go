@@ -11,7 +11,13 @@ import (
 
 // DestroyKey is the content of destroy-key. The signer destroys the key after the order is in the log.
 type DestroyKey struct {
-	Key Digest `cbor:"1,keyasint"` // id of a key made by create-key
+	Key Digest `cbor:"1,keyasint"` // id of a key made by create-key, or of one of the appliance's own that was replaced
+}
+
+// Rotation is the content of rotate-key: one of the appliance's own keys is replaced by a new one, which the signer makes.
+type Rotation struct {
+	Use      Use    `cbor:"1,keyasint"`
+	Replaces Digest `cbor:"2,keyasint"` // id of the key that stands
 }
 
 // CrossCertification is the content of cross-certify: the request's issuer certifies the key and name of another CA.
@@ -64,6 +70,15 @@ func (r *Request) DestroyKey() (DestroyKey, *Refusal) {
 	c, refusal := content[DestroyKey](r, KindDestroyKey)
 	if refusal == nil && c.Key.IsZero() {
 		refusal = Malformed("request", errors.New("destroy-key: no key is named"))
+	}
+	return c, refusal
+}
+
+// Rotation decodes the content of rotate-key.
+func (r *Request) Rotation() (Rotation, *Refusal) {
+	c, refusal := content[Rotation](r, KindRotateKey)
+	if refusal == nil && (c.Use < UseLog || c.Use > UseSeal || c.Replaces.IsZero()) {
+		refusal = Malformed("request", fmt.Errorf("rotate-key: use %d is not known, or no key is named that it replaces", uint64(c.Use)))
 	}
 	return c, refusal
 }

@@ -31,6 +31,7 @@ const (
 	ContextReceipt      = "coldseal/receipt/v1"
 	ContextIntroduction = "coldseal/introduction/v1"
 	ContextPossession   = "coldseal/possession/v1"
+	ContextHandover     = "coldseal/handover/v1"
 )
 
 // Digest is a SHA-256 hash.

@@ -110,6 +110,8 @@ const (
 	CodeNoDevice          Code = "no-device"
 	CodeKeyUnknown        Code = "key-unknown"
 	CodeKeyInUse          Code = "key-in-use"
+	CodeKeyCurrent        Code = "key-current"
+	CodeReceiverGone      Code = "receiver-gone"
 	CodeCAInvalid         Code = "ca-invalid"
 	CodeCARevoked         Code = "ca-revoked"
 	CodeRecoveryWaits     Code = "recovery-waits"

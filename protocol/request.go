@@ -32,6 +32,7 @@ const (
 	KindCrossCertify Kind = 29
 	KindSuspend      Kind = 30
 	KindRevokeCA     Kind = 31
+	KindRotateKey    Kind = 32
 )
 
 // form says which fields of a request its kind has; each is there if and only if the kind has it.
@@ -66,6 +67,7 @@ var kinds = map[Kind]form{
 	KindCrossCertify: {name: "cross-certify", issuer: true, profile: true, digest: true},
 	KindSuspend:      {name: "suspend"},
 	KindRevokeCA:     {name: "revoke-ca", issuer: true},
+	KindRotateKey:    {name: "rotate-key"},
 }
 
 // String is the kind's name in commands, rules and documents.
@@ -93,7 +95,7 @@ func (k Kind) IsOrder() bool { return k >= KindCreateKey }
 // others, a recovery is for those whom the roster names for that, and an officer suspends nobody but themself.
 func RuledOrders() []Kind {
 	return []Kind{KindCreateKey, KindSignCA, KindRoster, KindPolicy, KindAgent, KindStation, KindSetTime, KindCRL,
-		KindRestore, KindDestroyKey, KindForeignCA, KindCrossCertify, KindRevokeCA}
+		KindRestore, KindDestroyKey, KindForeignCA, KindCrossCertify, KindRevokeCA, KindRotateKey}
 }
 
 // TakesAway tells whether the request needs nobody's leave but its approvers' (law 6).

@@ -88,7 +88,7 @@ func TestKinds(t *testing.T) {
 	table := map[string]string{
 		"issue": "ipdbs", "renew": "ipdbs", "revoke": "ipbs", "hold": "ipbs", "release": "ipbs", "withdraw": "b", "create-key": "", "sign-ca": "ipd",
 		"roster": "", "policy": "", "agent": "", "station": "", "set-time": "", "crl": "i",
-		"restore": "", "destroy-key": "", "foreign-ca": "", "recovery": "", "cross-certify": "ipd", "suspend": "", "revoke-ca": "i",
+		"restore": "", "destroy-key": "", "foreign-ca": "", "recovery": "", "cross-certify": "ipd", "suspend": "", "revoke-ca": "i", "rotate-key": "",
 	}
 	type R = protocol.Request
 	fields := map[string]struct {
@@ -127,7 +127,7 @@ func TestKinds(t *testing.T) {
 			})
 		}
 	}
-	for _, k := range []protocol.Kind{0, 7, 15, 28, 32} {
+	for _, k := range []protocol.Kind{0, 7, 15, 28, 33} {
 		if got := k.String(); got != fmt.Sprintf("kind-%d", k) {
 			t.Errorf("kind %d is %q", k, got)
 		}
@@ -224,6 +224,11 @@ func TestContentRefusals(t *testing.T) {
 		{"station as agent", "agent", "role in the record is station", content(t, func(e *E) { e.Party = load(t, "party-station") })},
 		{"agent as station", "station", "role in the record is agent", content(t, func(e *E) { e.Party = load(t, "party-agent") })},
 
+		{"use 0", "rotate-key", "use 0", content(t, func(c *protocol.Rotation) { c.Use = 0 })},
+		{"use 4", "rotate-key", "use 4", content(t, func(c *protocol.Rotation) { c.Use = 4 })},
+		{"replaces no key", "rotate-key", "no key is named", content(t, func(c *protocol.Rotation) { c.Replaces = protocol.Digest{} })},
+		{"destroys no key", "destroy-key", "no key is named", content(t, func(c *protocol.DestroyKey) { c.Key = protocol.Digest{} })},
+
 		{"party version", "agent", "version 2", party(func(p *P) { p.Version = 2 })},
 		{"party name", "agent", "name", party(func(p *P) { p.Name = "Registry" })},
 		{"party role 0", "agent", "role 0", party(func(p *P) { p.Role = 0 })},
@@ -280,17 +285,23 @@ func TestNamesParseBack(t *testing.T) {
 			t.Errorf("origin %d: %s is %d", o, o, got)
 		}
 	}
+	for _, u := range protocol.Uses() {
+		if got, ok := protocol.ParseUse(u.String()); !ok || got != u {
+			t.Errorf("use %d: %s is %d", u, u, got)
+		}
+	}
 	for r := range protocol.Reason(12) {
 		got, ok := protocol.ParseReason(r.String())
 		if known := r <= 6 || r == 9; ok != known || ok && got != r {
 			t.Errorf("reason %d: %s is %d, %v", r, r, got, ok)
 		}
 	}
-	for _, name := range []string{"", "origin-6", "reason-7", "statement-3", "*"} {
+	for _, name := range []string{"", "origin-6", "reason-7", "statement-3", "use-4", "*"} {
 		_, origin := protocol.ParseOrigin(name)
 		_, reason := protocol.ParseReason(name)
 		_, statement := protocol.ParseStatement(name)
-		if origin || reason || statement {
+		_, use := protocol.ParseUse(name)
+		if origin || reason || statement || use {
 			t.Errorf("%q is a name", name)
 		}
 	}
@@ -299,7 +310,7 @@ func TestNamesParseBack(t *testing.T) {
 			t.Errorf("statement %d: %s is %d", s, s, got)
 		}
 	}
-	if protocol.Origin(6).String() != "origin-6" || protocol.Statement(3).String() != "statement-3" || protocol.Outcome(8).String() != "outcome-8" || protocol.PartyRole(3).String() != "role-3" {
+	if protocol.Origin(6).String() != "origin-6" || protocol.Statement(3).String() != "statement-3" || protocol.Outcome(8).String() != "outcome-8" || protocol.PartyRole(3).String() != "role-3" || protocol.Use(4).String() != "use-4" {
 		t.Error("unknown numbers have names")
 	}
 }

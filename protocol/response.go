@@ -101,11 +101,12 @@ type Result struct {
 	Outcome     Outcome  `cbor:"2,keyasint"`
 	Issuer      Digest   `cbor:"3,keyasint,omitzero"`
 	Serial      []byte   `cbor:"4,keyasint,omitempty"`
-	Certificate []byte   `cbor:"5,keyasint,omitempty"` // DER; issued only
-	Key         []byte   `cbor:"6,keyasint,omitempty"` // SubjectPublicKeyInfo; create-key only
-	Receipt     []byte   `cbor:"7,keyasint,omitempty"` // COSE_Sign1 of a Receipt; revoked and held
-	Refusal     *Refusal `cbor:"8,keyasint,omitempty"` // refused only
-	Attestation []byte   `cbor:"9,keyasint,omitempty"` // beside the key: its device's proof that it can't leave; not verified here
+	Certificate []byte   `cbor:"5,keyasint,omitempty"`  // DER; issued only
+	Key         []byte   `cbor:"6,keyasint,omitempty"`  // SubjectPublicKeyInfo; create-key and rotate-key
+	Receipt     []byte   `cbor:"7,keyasint,omitempty"`  // COSE_Sign1 of a Receipt; revoked and held
+	Refusal     *Refusal `cbor:"8,keyasint,omitempty"`  // refused only
+	Attestation []byte   `cbor:"9,keyasint,omitempty"`  // beside the key: its device's proof that it can't leave; not verified here
+	Handover    []byte   `cbor:"10,keyasint,omitempty"` // rotate-key only, beside the key: as in Keys
 }
 
 // MaxAttestation bounds an attestation in bytes.
@@ -161,6 +162,8 @@ func (r *Result) check() error {
 		return fmt.Errorf("%s: a key is out of place", o)
 	case len(r.Key) == 0 && len(r.Attestation) != 0, len(r.Attestation) > MaxAttestation:
 		return fmt.Errorf("%s: an attestation is out of place, or of %d bytes", o, len(r.Attestation))
+	case len(r.Key) == 0 && len(r.Handover) != 0, len(r.Handover) > MaxHandover:
+		return fmt.Errorf("%s: a handover is out of place, or of %d bytes", o, len(r.Handover))
 	case takesAway != (len(r.Receipt) != 0):
 		return fmt.Errorf("%s: a receipt is missing or out of place", o)
 	case (o == OutcomeRefused) != (r.Refusal != nil):
@@ -179,11 +182,12 @@ type Receipt struct {
 	Issuer    Digest  `cbor:"4,keyasint"`
 	Serial    []byte  `cbor:"5,keyasint"`
 	Time      int64   `cbor:"6,keyasint"`
+	Size      uint64  `cbor:"7,keyasint"` // leaves that the log had: the seal key that stood then signs it
 }
 
 // OpenReceipt returns the receipt that the appliance's seal key signed.
-func OpenReceipt(message []byte, seal cose.Key) (Receipt, error) {
-	payload, err := cose.Verify(message, ContextReceipt, seal)
+func OpenReceipt(message []byte, keys *Keys) (Receipt, error) {
+	payload, seal, err := keys.open(message, ContextReceipt)
 	if err != nil {
 		return Receipt{}, err
 	}
@@ -191,8 +195,11 @@ func OpenReceipt(message []byte, seal cose.Key) (Receipt, error) {
 	if err := cose.Unmarshal(payload, &r); err != nil {
 		return Receipt{}, err
 	}
-	if r.Outcome != OutcomeRevoked && r.Outcome != OutcomeHeld || !validSerial(r.Serial) {
-		return Receipt{}, fmt.Errorf("receipt for %s: outcome %s or serial %x is not valid", r.Request, r.Outcome, r.Serial)
+	if r.Outcome != OutcomeRevoked && r.Outcome != OutcomeHeld || !validSerial(r.Serial) || r.Size > MaxLeaves {
+		return Receipt{}, fmt.Errorf("receipt for %s: outcome %s, serial %x or size %d of the log is not valid", r.Request, r.Outcome, r.Serial, r.Size)
+	}
+	if err := keys.stoodAt(seal, r.Size); err != nil {
+		return Receipt{}, fmt.Errorf("receipt for %s: %w", r.Request, err)
 	}
 	return r, nil
 }
@@ -204,11 +211,21 @@ const (
 	MaxCRL    = 64 << 20 // a million entries of some 40 bytes, and room
 )
 
-// WriteResponseHeader signs and writes the header; the answers, leaves and CRLs follow it as they were hashed. It
-// refuses what OpenResponse would refuse.
-func WriteResponseHeader(w io.Writer, h ResponseHeader, seal crypto.Signer) error {
+// Size is how many leaves the log has under the checkpoint.
+func (h *ResponseHeader) Size() uint64 { return h.FirstLeaf + h.Leaves }
+
+// WriteResponseHeader writes the handovers of the appliance's keys, and signs and writes the header; the answers, leaves
+// and CRLs follow it as they were hashed. It refuses what OpenResponse would refuse.
+func WriteResponseHeader(w io.Writer, h ResponseHeader, handovers [][]byte, seal crypto.Signer) error {
 	if err := h.check(); err != nil {
 		return fmt.Errorf("write response: %w", err)
+	}
+	encoded, err := encodeHandovers(handovers)
+	if err != nil {
+		return err
+	}
+	if err := WriteString(w, encoded); err != nil {
+		return fmt.Errorf("write handovers: %w", err)
 	}
 	return writeSigned(w, h, MaxResponseHeader, ContextResponse, seal)
 }
@@ -216,18 +233,26 @@ func WriteResponseHeader(w io.Writer, h ResponseHeader, seal crypto.Signer) erro
 // Response is a response whose seal was verified.
 type Response struct {
 	Header ResponseHeader
+	Keys   *Keys // of the appliance, with the handovers that the response brought
 	reader *bufio.Reader
 	read   uint64
 }
 
-// OpenResponse verifies the seal over the whole spool, and that it is from the appliance to the agent. An error is a
-// fault of the spool.
-func OpenResponse(spool Spool, appliance Digest, seal cose.Key, agent string) (*Response, *Refusal, error) {
-	s, refusal, err := readSealed(spool, MaxResponseHeader, "response")
+// OpenResponse verifies the seal over the whole spool, and that it is from the appliance to the agent. Keys are those known
+// of the appliance; the response may bring handovers that lead on. An error is a fault of the spool.
+func OpenResponse(spool Spool, keys *Keys, agent string) (*Response, *Refusal, error) {
+	var handovers [][]byte
+	s, refusal, err := readSealed(spool, MaxResponseHeader, "response", func(r *bufio.Reader) (err error) {
+		handovers, err = ReadHandovers(r)
+		return err
+	})
 	if refusal != nil || err != nil {
 		return nil, refusal, err
 	}
-	payload, err := cose.Verify(s.message, ContextResponse, seal)
+	if keys, err = keys.Walk(handovers); err != nil {
+		return nil, Refuse(CodeBadSeal, "reason", err.Error()), nil
+	}
+	payload, seal, err := keys.open(s.message, ContextResponse)
 	if err != nil {
 		return nil, Refuse(CodeBadSeal, "reason", err.Error()), nil
 	}
@@ -238,15 +263,18 @@ func OpenResponse(spool Spool, appliance Digest, seal cose.Key, agent string) (*
 	if err := h.check(); err != nil {
 		return nil, Malformed("response", err), nil
 	}
+	if err := keys.stoodAt(seal, h.Size()); err != nil {
+		return nil, Refuse(CodeBadSeal, "reason", err.Error()), nil
+	}
 	switch {
-	case h.From != appliance:
+	case h.From != keys.Appliance():
 		return nil, Refuse(CodeWrongAppliance, "appliance", h.From.String()), nil
 	case h.To != agent:
 		return nil, Refuse(CodeNotForAgent, "name", h.To), nil
 	case h.Rest != s.rest:
 		return nil, Refuse(CodeBadSeal, "reason", "the contents are not those that were sealed"), nil
 	}
-	return &Response{Header: h, reader: s.contents}, nil, nil
+	return &Response{Header: h, Keys: keys, reader: s.contents}, nil, nil
 }
 
 // Part says what Next returned.

@@ -15,7 +15,7 @@ import (
 // openResponse opens a response to the agent of the vectors.
 func openResponse(t testing.TB, data []byte) (*protocol.Response, *protocol.Refusal) {
 	t.Helper()
-	r, refusal, err := protocol.OpenResponse(bytes.NewReader(data), protocol.DigestOf(load(t, "genesis")), publicKey(t, "seal"), "registry")
+	r, refusal, err := protocol.OpenResponse(bytes.NewReader(data), firstKeys(t), "registry")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,15 +30,7 @@ func TestResponseVector(t *testing.T) {
 	}
 	w := makeWorld(t)
 	origin := auditlog.Origin(w.appliance)
-	genesis, err := protocol.ParseGenesis(w.genesis, w.appliance)
-	if err != nil {
-		t.Fatal(err)
-	}
-	logKey, err := genesis.LogKey()
-	if err != nil {
-		t.Fatal(err)
-	}
-	next, err := auditlog.OpenCheckpoint(r.Header.Checkpoint, origin, logKey)
+	next, err := auditlog.OpenCheckpoint(r.Header.Checkpoint, r.Keys)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +62,7 @@ func TestResponseVector(t *testing.T) {
 			answers[a.Index] = a
 			outcomes = append(outcomes, result.Outcome.String())
 			if result.Outcome == protocol.OutcomeHeld {
-				receipt, err := protocol.OpenReceipt(result.Receipt, publicKey(t, "seal"))
+				receipt, err := protocol.OpenReceipt(result.Receipt, firstKeys(t))
 				if err != nil || receipt.Request != result.ID || !bytes.Equal(receipt.Serial, w.serial) {
 					t.Errorf("receipt %+v, %v", receipt, err)
 				}
@@ -114,6 +106,7 @@ func headerOf(t testing.TB) (protocol.ResponseHeader, []byte) {
 // sealResponse seals any header, right or wrong.
 func sealResponse(t testing.TB, h protocol.ResponseHeader, key, context string, contents []byte) []byte {
 	var out bytes.Buffer
+	out.WriteByte(0x40) // no handovers
 	if err := protocol.WriteString(&out, sign(t, key, context, marshal(t, h))); err != nil {
 		t.Fatal(err)
 	}
@@ -174,7 +167,7 @@ func TestResponseHeaderRefusals(t *testing.T) {
 			} else if c.code != "" {
 				refuses(t, refusal, c.code, c.reason)
 			}
-			if err := protocol.WriteResponseHeader(io.Discard, h, testKey(t, "seal")); (err != nil) != c.form {
+			if err := protocol.WriteResponseHeader(io.Discard, h, nil, testKey(t, "seal")); (err != nil) != c.form {
 				t.Errorf("WriteResponseHeader: %v", err)
 			}
 		})
@@ -184,14 +177,14 @@ func TestResponseHeaderRefusals(t *testing.T) {
 	refuses(t, refusal, protocol.CodeBadSeal, "")
 	_, refusal = openResponse(t, sealResponse(t, h, "seal", protocol.ContextBundle, contents))
 	refuses(t, refusal, protocol.CodeBadSeal, "")
-	var junk bytes.Buffer
-	if err := protocol.WriteString(&junk, sign(t, "seal", protocol.ContextResponse, []byte{0xa0})); err != nil {
+	junk := bytes.NewBuffer([]byte{0x40})
+	if err := protocol.WriteString(junk, sign(t, "seal", protocol.ContextResponse, []byte{0xa0})); err != nil {
 		t.Fatal(err)
 	}
 	_, refusal = openResponse(t, junk.Bytes())
 	refuses(t, refusal, protocol.CodeMalformed, "response")
 	h.State.Policy = make([]byte, protocol.MaxResponseHeader)
-	if err := protocol.WriteResponseHeader(io.Discard, h, testKey(t, "seal")); err == nil {
+	if err := protocol.WriteResponseHeader(io.Discard, h, nil, testKey(t, "seal")); err == nil {
 		t.Error("a header above its limit was written")
 	}
 }
@@ -372,7 +365,7 @@ func TestReceiptRefusals(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := protocol.OpenReceipt(load(t, "receipt"), publicKey(t, "seal")); err != nil {
+	if _, err := protocol.OpenReceipt(load(t, "receipt"), firstKeys(t)); err != nil {
 		t.Error(err)
 	}
 	type R = protocol.Receipt
@@ -383,7 +376,7 @@ func TestReceiptRefusals(t *testing.T) {
 		"issued":          sign(t, "seal", protocol.ContextReceipt, edit(t, payload, func(r *R) { r.Outcome = protocol.OutcomeIssued })),
 		"no serial":       sign(t, "seal", protocol.ContextReceipt, edit(t, payload, func(r *R) { r.Serial = nil })),
 	} {
-		if r, err := protocol.OpenReceipt(message, publicKey(t, "seal")); err == nil || r.Outcome != 0 {
+		if r, err := protocol.OpenReceipt(message, firstKeys(t)); err == nil || r.Outcome != 0 {
 			t.Errorf("%s: %+v, %v", name, r, err)
 		}
 	}

@@ -116,7 +116,7 @@ func TestWritersReportFailures(t *testing.T) {
 	for name, write := range map[string]func(io.Writer) error{
 		"string": func(w io.Writer) error { return protocol.WriteString(w, make([]byte, 1000)) },
 		"group":  func(out io.Writer) error { return protocol.WriteGroup(out, w.groups[1]) },
-		"header": func(out io.Writer) error { return protocol.WriteResponseHeader(out, h, testKey(t, "seal")) },
+		"header": func(out io.Writer) error { return protocol.WriteResponseHeader(out, h, nil, testKey(t, "seal")) },
 	} {
 		for after := range 600 {
 			limit := failingWriter(after)

@@ -26,12 +26,19 @@ type sealed struct {
 	contents *bufio.Reader // of what follows it
 }
 
-// readSealed reads the whole spool once.
-func readSealed(spool Spool, maxHeader int, thing string) (sealed, *Refusal, error) {
+// readSealed reads the whole spool once. Before reads what comes before the header; it may be nil.
+func readSealed(spool Spool, maxHeader int, thing string, before func(*bufio.Reader) error) (sealed, *Refusal, error) {
 	whole, rest := sha256.New(), sha256.New()
 	section := io.NewSectionReader(spool, 0, spool.Size())
 	r := bufio.NewReaderSize(io.TeeReader(section, whole), bufferSize)
-	message, err := ReadString(r, maxHeader)
+	var message []byte
+	var err error
+	if before != nil {
+		err = before(r)
+	}
+	if err == nil {
+		message, err = ReadString(r, maxHeader)
+	}
 	if err != nil {
 		if err = truncated(err); errors.Is(err, ErrSequence) {
 			return sealed{}, Malformed(thing, err), nil
@@ -42,8 +49,11 @@ func readSealed(spool Spool, maxHeader int, thing string) (sealed, *Refusal, err
 	if err != nil {
 		return sealed{}, nil, fmt.Errorf("read spooled %s: %w", thing, err)
 	}
-	start := int64(len(stringHead(uint64(len(message)))) + len(message))
-	contents := bufio.NewReaderSize(io.NewSectionReader(spool, start, n), bufferSize)
+	read, err := section.Seek(0, io.SeekCurrent)
+	if err != nil {
+		return sealed{}, nil, fmt.Errorf("read spooled %s: %w", thing, err)
+	}
+	contents := bufio.NewReaderSize(io.NewSectionReader(spool, read-n, n), bufferSize)
 	return sealed{message, sum(rest), sum(whole), contents}, nil, nil
 }
 

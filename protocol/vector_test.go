@@ -60,7 +60,7 @@ func makeVectors(w *world) []vector {
 		some(1, "group", groupHeader{}, nil), some(1, "item", protocol.Item{}, nil),
 		some(1, "group", groupHeader{}, nil), some(2, "item", protocol.Item{}, nil))...)
 	add("response", "the answer to bundle.txt", w.response, slices.Concat(
-		some(1, "header", message{protocol.ResponseHeader{}}, nil),
+		some(1, "handovers", nil, nil), some(1, "header", message{protocol.ResponseHeader{}}, nil),
 		some(3, "answer", protocol.Answer{}, map[string]any{"body": protocol.Result{}}),
 		some(8, "leaf", auditlog.Leaf{}, nil), some(1, "crl", nil, nil))...)
 	add("receipt", "for what bundle.txt takes away", w.receipt, one("receipt", message{protocol.Receipt{}}, nil))
@@ -69,6 +69,10 @@ func makeVectors(w *world) []vector {
 	add("genesis", "its SHA-256 is the appliance's identity", w.genesis, one("genesis", protocol.Genesis{}, nil))
 	add("introduction", "genesis and state", w.introduction(),
 		one("introduction", introduction{}, map[string]any{"genesis": protocol.Genesis{}, "signed": message{protocol.State{}}}))
+	inHandover := map[string]any{"statement": message{protocol.Handover{}}, "possession": message{}}
+	add("handover", "the seal key that stands in a log of more than 30 leaves", w.handed()[1], one("handover", handover{}, inHandover))
+	inHandover["genesis"], inHandover["handover"], inHandover["signed"] = protocol.Genesis{}, handover{}, message{protocol.State{}}
+	add("introduction-later", "after all three keys were replaced", w.later(), one("introduction", introduction{}, inHandover))
 	var keys strings.Builder
 	keys.WriteString("# The public keys of the vectors: name, SubjectPublicKeyInfo. Private keys are in keys_test.go.\n")
 	for _, k := range testKeys {
@@ -99,6 +103,7 @@ var requestVectors = []struct {
 	{"crl", "a CRL now", protocol.CRLOrder{}},
 	{"restore", "go on from a backup and the leaves brought since; one order is lost", protocol.Restoration{}},
 	{"destroy-key", "a key is to be destroyed", protocol.DestroyKey{}},
+	{"rotate-key", "the appliance's seal key is to be replaced", protocol.Rotation{}},
 	{"foreign-ca", "a CA that is not ours, by which people are known", protocol.ForeignEnrolment{}},
 	{"recovery", "announce the roster of request-roster", protocol.Recovery{}},
 	{"cross-certify", "certify another CA", protocol.CrossCertification{}},
@@ -160,7 +165,7 @@ func TestVectors(t *testing.T) {
 func TestSpecificationsShowTheVectors(t *testing.T) {
 	for spec, names := range map[string][]string{
 		"request.md": {"request-issue", "party-agent"}, "approval.md": {"approval-p256"}, "bundle.md": {"bundle"},
-		"response.md": {"response", "receipt", "introduction"},
+		"response.md": {"response", "receipt", "introduction", "handover"},
 	} {
 		data, err := os.ReadFile(spec)
 		if err != nil {
@@ -212,8 +217,8 @@ func TestGoCoseVerifies(t *testing.T) {
 			t.Errorf("%s by %s: %v", m.context, m.key, err)
 		}
 	}
-	if len(seen) != 9 {
-		t.Errorf("%d contexts are signed for, want all 9", len(seen))
+	if len(seen) != 10 {
+		t.Errorf("%d contexts are signed for, want all 10", len(seen))
 	}
 }
 

@@ -3,6 +3,7 @@ package protocol_test
 import (
 	"bufio"
 	"bytes"
+	"crypto"
 	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -154,6 +155,7 @@ func (w *world) makeRequests() {
 		From: 1200, Size: 1345, Root: protocol.DigestOf([]byte("root")), Lost: 1, CRLs: []protocol.CRLFloor{{Issuer: w.ca, Number: 1042}},
 	}, nil)
 	w.request("destroy-key", protocol.KindDestroyKey, protocol.DestroyKey{Key: publicKey(w.t, "new-ca").ID()}, nil)
+	w.request("rotate-key", protocol.KindRotateKey, protocol.Rotation{Use: protocol.UseSeal, Replaces: publicKey(w.t, "seal").ID()}, nil)
 	w.request("foreign-ca", protocol.KindForeignCA, protocol.ForeignEnrolment{
 		CA: marshal(w.t, protocol.ForeignCA{Version: 1, Name: "ministry", Certificate: w.state.CAs[0]}),
 	}, nil)
@@ -307,7 +309,7 @@ func (w *world) makeResponse() {
 
 	held := protocol.Result{ID: protocol.ID(w.requests["hold"]), Outcome: protocol.OutcomeHeld, Issuer: w.ca, Serial: w.serial}
 	w.receipt = w.sign("seal", protocol.ContextReceipt, marshal(w.t, protocol.Receipt{
-		Appliance: w.appliance, Request: held.ID, Outcome: held.Outcome, Issuer: held.Issuer, Serial: held.Serial, Time: now + 103,
+		Appliance: w.appliance, Request: held.ID, Outcome: held.Outcome, Issuer: held.Issuer, Serial: held.Serial, Time: now + 103, Size: 3,
 	}))
 	held.Receipt = w.receipt
 	issued := protocol.Result{ID: protocol.ID(w.requests["issue"]), Outcome: protocol.OutcomeIssued, Issuer: w.ca, Serial: []byte{0x4f, 0, 0x18}, Certificate: w.leafDER}
@@ -363,7 +365,7 @@ func (w *world) makeResponse() {
 // respond seals a response.
 func (w *world) respond(h protocol.ResponseHeader, contents []byte) []byte {
 	var whole bytes.Buffer
-	if err := protocol.WriteResponseHeader(&whole, h, testKey(w.t, "seal")); err != nil {
+	if err := protocol.WriteResponseHeader(&whole, h, nil, testKey(w.t, "seal")); err != nil {
 		w.t.Fatal(err)
 	}
 	return append(whole.Bytes(), contents...)
@@ -375,6 +377,9 @@ func split(t testing.TB, sealed []byte) (header, contents []byte) {
 	r := bytes.NewReader(sealed)
 	buffered := bufio.NewReader(r)
 	header, err := protocol.ReadString(buffered, protocol.MaxResponseHeader)
+	if err == nil && len(header) == 0 { // no handovers: it is a response
+		header, err = protocol.ReadString(buffered, protocol.MaxResponseHeader)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -382,7 +387,7 @@ func split(t testing.TB, sealed []byte) (header, contents []byte) {
 }
 
 func (w *world) introduction() []byte {
-	data, err := protocol.MakeIntroduction(w.genesis, w.state, testKey(w.t, "seal"))
+	data, err := protocol.MakeIntroduction(w.genesis, nil, w.state, testKey(w.t, "seal"))
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -394,11 +399,59 @@ func (w *world) introduction() []byte {
 	return data
 }
 
-// introduction and groupHeader mirror what bundle.md and response.md specify.
+// handed are three handovers, of each of the keys; the last one is signed by the seal key that the second brought.
+func (w *world) handed() (all [][]byte) {
+	for i, h := range []struct {
+		use           protocol.Use
+		old, new, key string // key is that of the seal
+	}{
+		{protocol.UseLog, "log", "new-log", "seal"}, {protocol.UseSeal, "seal", "new-seal", "seal"}, {protocol.UseReceiver, "receiver", "new-receiver", "new-seal"},
+	} {
+		var possessor crypto.Signer
+		if h.use == protocol.UseSeal {
+			possessor = testKey(w.t, h.new)
+		}
+		var previous protocol.Digest
+		if i > 0 {
+			previous = protocol.DigestOf(all[i-1])
+		}
+		data, err := protocol.SignHandover(protocol.Handover{
+			Previous: previous, Appliance: w.appliance, Use: h.use, Replaces: publicKey(w.t, h.old).ID(), Key: spki(w.t, h.new), Index: 20 + 10*uint64(i), Time: now + day*int64(i+1),
+		}, testKey(w.t, h.key), possessor)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		var made handover
+		if err := cose.Unmarshal(data, &made); err != nil {
+			w.t.Fatal(err)
+		}
+		w.messages = append(w.messages, signed{protocol.ContextHandover, h.key, made.Statement})
+		all = append(all, data)
+	}
+	return all
+}
+
+// later is an introduction after all keys were replaced.
+func (w *world) later() []byte {
+	data, err := protocol.MakeIntroduction(w.genesis, w.handed(), w.state, testKey(w.t, "new-seal"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return data
+}
+
+// handover, introduction and groupHeader mirror what bundle.md and response.md specify.
+type handover struct {
+	_          struct{} `cbor:",toarray"`
+	Statement  []byte
+	Possession []byte
+}
+
 type introduction struct {
-	_       struct{} `cbor:",toarray"`
-	Genesis []byte
-	Signed  []byte
+	_         struct{} `cbor:",toarray"`
+	Genesis   []byte
+	Handovers [][]byte
+	Signed    []byte
 }
 
 type groupHeader struct {

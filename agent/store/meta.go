@@ -23,6 +23,7 @@ type Meta struct {
 	StateSize uint64          `cbor:"13,keyasint"`           // size of the log when the state was
 	Acks      []uint64        `cbor:"14,keyasint"`           // responses that were imported and the appliance does not know it; ascending
 	Restored  int64           `cbor:"15,keyasint,omitempty"` // unix seconds: when the appliance was last restored; earlier approvals are void
+	Handovers [][]byte        `cbor:"16,keyasint,omitempty"` // of the appliance's own keys, oldest first
 }
 
 var (

@@ -196,9 +196,10 @@ func (c *Client) CreateKey(label string, purpose Purpose, algorithm Algorithm) (
 	return key, nil
 }
 
-// DestroyKey destroys a key of a CA and returns when it is gone for good.
-func (c *Client) DestroyKey(id [32]byte) error {
-	if err := c.call(opDestroy, destroyRequest{id, CA}, new(nothing), 0); err != nil {
+// DestroyKey destroys a key and returns when it is gone for good. The last key for one of the appliance's own purposes is
+// not destroyed.
+func (c *Client) DestroyKey(id [32]byte, purpose Purpose) error {
+	if err := c.call(opDestroy, destroyRequest{id, purpose}, new(nothing), 0); err != nil {
 		return err
 	}
 	c.mu.Lock()

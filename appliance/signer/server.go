@@ -141,7 +141,8 @@ func (s *server) create(r *createRequest) (any, error) {
 	return createReply{key, attestation}, nil
 }
 
-// destroy removes a key of a CA. The appliance's own keys end with the appliance.
+// destroy removes a key. The appliance is never left without one for each of its own purposes: of these, what there is one
+// of stays.
 func (s *server) destroy(r *destroyRequest) (any, error) {
 	s.change.Lock()
 	defer s.change.Unlock()
@@ -149,8 +150,8 @@ func (s *server) destroy(r *destroyRequest) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if key.Purpose != CA {
-		return nil, refuse(RefusedPurpose, "key %s is for %s; only keys of CAs are destroyed", key.Label, key.Purpose)
+	if key.Purpose != CA && s.count(key.Purpose) == 1 {
+		return nil, refuse(RefusedPurpose, "key %s is the only one for %s", key.Label, key.Purpose)
 	}
 	if err := s.backend.Destroy(r.Key); err != nil {
 		return nil, fmt.Errorf("destroy key %s: %w", key.Label, err)
@@ -159,6 +160,17 @@ func (s *server) destroy(r *destroyRequest) (any, error) {
 	defer s.mu.Unlock()
 	delete(s.keys, r.Key)
 	return nothing{}, nil
+}
+
+func (s *server) count(purpose Purpose) (n int) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, key := range s.keys {
+		if key.Purpose == purpose {
+			n++
+		}
+	}
+	return n
 }
 
 // key gives the key if it is for that purpose.

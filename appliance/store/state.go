@@ -23,6 +23,7 @@ type Meta struct {
 
 	Restoring *Restoring `cbor:"12,keyasint,omitempty"` // not nil from a backup's opening until the restore is ordered
 	Restores  []Range    `cbor:"13,keyasint,omitempty"` // leaves that were brought to restores, ascending
+	Handovers [][]byte   `cbor:"14,keyasint,omitempty"` // of the appliance's own keys, oldest first
 	Making    string     `cbor:"15,keyasint,omitempty"` // label of the key that an order has made, until the order is recorded
 }
 

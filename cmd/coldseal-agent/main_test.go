@@ -67,7 +67,7 @@ func introduction(t *testing.T) (file string, digest protocol.Digest) {
 		Roster: state.Roster, Policy: state.Policy,
 	}))
 	file = filepath.Join(t.TempDir(), "introduction")
-	if err := os.WriteFile(file, must[[]byte](t)(protocol.MakeIntroduction(genesis, state, key)), 0o600); err != nil {
+	if err := os.WriteFile(file, must[[]byte](t)(protocol.MakeIntroduction(genesis, nil, state, key)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return file, protocol.DigestOf(genesis)

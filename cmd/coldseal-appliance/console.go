@@ -247,6 +247,9 @@ func printOrder(cmd *cobra.Command, r protocol.Result, asJSON bool) error {
 		return cli.Refused(r.Refusal)
 	}
 	switch {
+	case len(r.Handover) > 0:
+		fmt.Fprintf(cmd.OutOrStdout(), "%s\n", protocol.DigestOf(r.Key))
+		fmt.Fprintln(cmd.ErrOrStderr(), "done: the key was replaced; the line above is the id of the new one\nmake a backup now: an older one can't go on where anybody has heard of the new key")
 	case len(r.Key) > 0:
 		fmt.Fprintf(cmd.OutOrStdout(), "%s\n", protocol.DigestOf(r.Key))
 		fmt.Fprintln(cmd.ErrOrStderr(), "done: the key was made; the line above is its id")

@@ -20,6 +20,7 @@ const (
 	stateMissing   = "missing"
 	stateDuplicate = "duplicate" // the key, or its label, is there more than once
 	stateOdd       = "odd"       // it claims to be ours, and can't be used
+	stateReplaced  = "replaced"  // by a newer one, and not destroyed
 	stateDestroyed = "destroyed" // by order, and still there
 	stateUnordered = "unordered" // left by an interrupted order, or of another appliance
 	stateStranger  = "stranger"  // not ours; left alone
@@ -79,6 +80,8 @@ func compare(known []appliance.KnownKey, keys []signer.KeyInfo, objects []signer
 			continue
 		case k.Destroyed:
 			h.State, h.Note = stateDestroyed, "start the appliance once more: it destroys what was ordered"
+		case k.Replaced && !usable && len(h.Devices) == 0:
+			h.State, h.Note = stateReplaced, "on none of these devices"
 		case !usable:
 			h.State = stateMissing
 			if other, there := named[name{k.Label, k.Purpose}]; there {
@@ -88,6 +91,8 @@ func compare(known []appliance.KnownKey, keys []signer.KeyInfo, objects []signer
 			h.State, h.Note = stateOdd, fmt.Sprintf("on the device it is %s, for %s", now.Label, now.Purpose)
 		case len(h.Devices) > 1:
 			h.State = stateDuplicate
+		case k.Replaced:
+			h.State, h.Note = stateReplaced, "order destroy-key ends it"
 		}
 		list = append(list, h)
 	}

@@ -111,6 +111,8 @@ func explain(err error) error {
 		return cli.Fail(cli.ExitFailure, "nothing was changed; coldseal-appliance status shows the digest in groups; another appliance wants a state directory of its own", "%w", err)
 	case errors.Is(err, appliance.ErrUsed):
 		return cli.Fail(cli.ExitDevice, "give each appliance a token of its own; after a rehearsal, begin with an empty one", "%w", err)
+	case errors.Is(err, appliance.ErrRotated):
+		return cli.Fail(cli.ExitVerify, "restore a newer backup: whoever has heard of the new key takes nothing from the old one", "%w", err)
 	case errors.Is(err, appliance.ErrForked):
 		return cli.Fail(cli.ExitVerify, "two boxes went on from one log: call the officers and keep both media; only one of the logs can go on", "%w", err)
 	case errors.Is(err, appliance.ErrTooShort), errors.Is(err, appliance.ErrGap):

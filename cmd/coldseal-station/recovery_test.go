@@ -24,7 +24,7 @@ func TestRostersToCome(t *testing.T) {
 	roster := must[*policy.Roster](t)(policy.DecodeRoster(d.state.Roster))
 	roster.Recovery = &policy.Recovery{Persons: 1, Days: 30, Holders: []policy.Holder{{Person: "it:HOLDER1", Name: "Holder", Keys: [][]byte{spkiOf(t, holder)}}}}
 	d.state.Roster = must[[]byte](t)(policy.EncodeRoster(roster))
-	d.write("introduction", must[[]byte](t)(protocol.MakeIntroduction(d.genesis, d.state, d.seal)))
+	d.write("introduction", must[[]byte](t)(protocol.MakeIntroduction(d.genesis, nil, d.state, d.seal)))
 	next := *roster
 	next.Officers = slices.Clone(roster.Officers)
 	next.Officers[0].Person, next.Officers[0].Keys = "it:COMING1", [][]byte{spkiOf(t, coming)}

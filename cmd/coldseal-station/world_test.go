@@ -131,7 +131,7 @@ func newDesk(t *testing.T, officers ...crypto.PublicKey) *desk {
 	d.genesis = must[[]byte](t)(cose.Marshal(protocol.Genesis{Version: 1, Name: "vault", Nonce: [16]byte{7}, Created: 1800000000, Log: spkiOf(t, d.log.Public()),
 		Receiver: spkiOf(t, ecKey(t, 7).Public()), Seal: spkiOf(t, d.seal.Public()), Roster: d.state.Roster, Policy: d.state.Policy}))
 	d.digest = protocol.DigestOf(d.genesis)
-	d.write("introduction", must[[]byte](t)(protocol.MakeIntroduction(d.genesis, d.state, d.seal)))
+	d.write("introduction", must[[]byte](t)(protocol.MakeIntroduction(d.genesis, nil, d.state, d.seal)))
 	d.write("pin", []byte("123456\n"))
 	return d
 }

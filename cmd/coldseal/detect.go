@@ -49,7 +49,7 @@ func (in *inspection) file(f source, size int64) error {
 		return in.one(data, func() (show.Sheet, error) { return show.Checkpoint(data) })
 	case head[0] == 0xd2: // COSE_Sign1
 		return in.signed(data)
-	case head[0] == 0x82: // an array of two
+	case head[0] == 0x83: // an array of three
 		return in.introduction(data)
 	case head[0] == 0x88:
 		return in.one(data, func() (show.Sheet, error) {
@@ -173,15 +173,22 @@ func policyOrRoster(data []byte) (show.Sheet, error) {
 	return show.Policy(data)
 }
 
-// sequenceHead returns the first byte string of a bundle, a response or an exported log. Text may begin like one: it
+// sequenceHead returns the header of a bundle or response, or the checkpoint of an exported log. Text may begin like one: it
 // counts only if it holds what these begin with.
 func sequenceHead(f source, size int64) ([]byte, bool) {
-	head, err := protocol.ReadString(bufio.NewReader(io.NewSectionReader(f, 0, size)), protocol.MaxResponseHeader)
+	r := bufio.NewReader(io.NewSectionReader(f, 0, size))
+	head, err := protocol.ReadString(r, protocol.MaxResponseHeader)
 	if err != nil {
 		return nil, false
 	}
-	_, err = cose.KeyID(head)
-	return head, err == nil || bytes.HasPrefix(head, []byte("coldseal/"))
+	if _, err = cose.KeyID(head); err != nil && !bytes.HasPrefix(head, []byte("coldseal/")) {
+		// The handovers of a response come before its header.
+		if head, err = protocol.ReadString(r, protocol.MaxResponseHeader); err == nil {
+			_, err = cose.KeyID(head)
+		}
+		return head, err == nil
+	}
+	return head, true
 }
 
 // sequence shows a bundle, a response or an exported log.

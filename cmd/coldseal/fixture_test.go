@@ -88,7 +88,7 @@ func newSite(t testing.TB) *site {
 }
 
 func (s *site) introduce() {
-	s.write("introduction", must[[]byte](s.t)(protocol.MakeIntroduction(s.genesis, s.state, s.seal)))
+	s.write("introduction", must[[]byte](s.t)(protocol.MakeIntroduction(s.genesis, nil, s.state, s.seal)))
 }
 
 func (s *site) path(name string) string { return filepath.Join(s.dir, name) }

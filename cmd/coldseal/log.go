@@ -58,7 +58,9 @@ func (l *logFlags) replay(c *cobra.Command, each func(*replay, *entry) error) (*
 	case l.introduction != "":
 		var data []byte
 		if data, err = cli.ReadInput(l.introduction, c.InOrStdin(), protocol.MaxIntroduction); err == nil {
-			_, r.genesis, _, err = protocol.OpenIntroduction(data, l.digest)
+			var in protocol.Introduced
+			in, err = protocol.OpenIntroduction(data, l.digest)
+			r.genesis = in.Bytes
 		}
 	}
 	if err != nil {

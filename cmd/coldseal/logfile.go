@@ -35,11 +35,10 @@ type replay struct {
 	typed   protocol.Digest // genesis digest
 	genesis []byte          // of leaf 0; given beforehand where its body was erased
 	tell    *cli.Progress   // may be nil
-	notes   [][]byte        // older checkpoints that the log has to continue
+	notes   [][]byte        // older checkpoints that the log has to continue; those that it was not seen to yet
 
-	since      []auditlog.Checkpoint // of notes, those that are still to come
 	note       []byte
-	checkpoint auditlog.Checkpoint
+	checkpoint auditlog.Checkpoint // once the whole log was read
 	state      *auditlog.State
 	edge       auditlog.Range
 	counts     map[auditlog.Kind]uint64
@@ -137,7 +136,9 @@ func (r *replay) take(e *entry, each func(*replay, *entry) error) error {
 		return err
 	}
 	r.edge.Append(auditlog.LeafHash(e.raw))
-	r.since = slices.DeleteFunc(r.since, func(c auditlog.Checkpoint) bool { return c.Size == r.edge.Size() && c.Root == r.edge.Root() })
+	if err := r.meet(); err != nil {
+		return err
+	}
 	r.counts[e.leaf.Kind]++
 	r.last = e.leaf.Kind
 	if r.tell != nil {
@@ -159,7 +160,7 @@ func (r *replay) apply(e *entry) error {
 		r.state.Bare(e.leaf)
 		return nil
 	}
-	if err := r.state.Apply(e.leaf, e.body); err != nil || e.leaf.Kind != auditlog.Restored {
+	if err := r.state.Apply(e.index, e.leaf, e.body); err != nil || e.leaf.Kind != auditlog.Restored {
 		return err
 	}
 	var o auditlog.OrderBody
@@ -186,57 +187,71 @@ func (r *replay) apply(e *entry) error {
 	return nil
 }
 
-// begin opens the genesis and, with the log key in it, the checkpoint.
-func (r *replay) begin(e *entry) error {
+// meet holds the tree as far as it was read against the older checkpoints over so many entries. The orders among these tell
+// which log key signed them.
+func (r *replay) meet() error {
+	var failed error
+	r.notes = slices.DeleteFunc(r.notes, func(note []byte) bool {
+		if auditlog.ClaimedSize(note) != uint64(r.edge.Size()) || failed != nil {
+			return false
+		}
+		var c auditlog.Checkpoint
+		if c, failed = auditlog.OpenCheckpoint(note, r.state.Own); failed == nil && c.Root != r.edge.Root() {
+			failed = fmt.Errorf("the first %d entries are not those of the older checkpoint: the log was written anew", c.Size)
+		}
+		return true
+	})
+	if failed != nil {
+		return fmt.Errorf("older checkpoint: %w", failed)
+	}
+	return nil
+}
+
+// begin opens the genesis.
+func (r *replay) begin(e *entry) (err error) {
 	if e.body != nil {
 		r.genesis = e.body
 	}
 	if r.genesis == nil {
 		return errors.New("the genesis was erased from the log: give it with --genesis or --introduction")
 	}
-	g, err := protocol.ParseGenesis(r.genesis, r.typed)
-	if protocol.DigestOf(r.genesis) != r.typed {
-		return fmt.Errorf("%w: %w", errOtherGenesis, err)
-	}
-	if err != nil {
-		return err
+	if digest := protocol.DigestOf(r.genesis); digest != r.typed {
+		return fmt.Errorf("%w: genesis digest is %s, typed was %s", errOtherGenesis, digest, r.typed)
 	}
 	if r.state, err = auditlog.NewState(r.genesis, r.typed); err != nil {
 		return err
 	}
-	key, err := g.LogKey()
-	if err != nil {
+	return r.meet()
+}
+
+// finish verifies the checkpoint, with the log key to which the orders in the log lead.
+func (r *replay) finish() (err error) {
+	if r.state == nil {
+		return errors.New("the log is empty")
+	}
+	if r.checkpoint, err = auditlog.OpenCheckpoint(r.note, r.state.Own); err != nil {
+		if len(r.lost) > 0 {
+			return r.erasedOrder() // which may have replaced the log key
+		}
 		return err
 	}
-	if r.checkpoint, err = auditlog.OpenCheckpoint(r.note, auditlog.Origin(r.typed), key); err != nil {
-		return err
-	}
+	var longer uint64
 	for _, note := range r.notes {
-		c, err := auditlog.OpenCheckpoint(note, auditlog.Origin(r.typed), key)
+		c, err := auditlog.OpenCheckpoint(note, r.state.Own)
 		if err != nil {
 			return fmt.Errorf("older checkpoint: %w", err)
 		}
-		if c.Size > 0 {
-			r.since = append(r.since, c)
-		}
+		longer = max(longer, uint64(c.Size))
 	}
-	return nil
-}
-
-func (r *replay) finish() error {
 	switch {
-	case r.edge.Size() == 0:
-		return errors.New("the log is empty")
 	case r.edge.Size() != r.checkpoint.Size:
 		return fmt.Errorf("the log has %d entries, its checkpoint is over %d", r.edge.Size(), r.checkpoint.Size)
 	case r.edge.Root() != r.checkpoint.Root:
 		return errors.New("the entries are not those that the checkpoint is over: an entry was altered, taken out or put in")
-	case len(r.since) > 0 && r.since[0].Size > r.edge.Size():
-		return fmt.Errorf("an older checkpoint is over %d entries, the log has %d: it was cut short, or a copy was put back", r.since[0].Size, r.edge.Size())
-	case len(r.since) > 0:
-		return fmt.Errorf("the first %d entries are not those of the older checkpoint: the log was written anew", r.since[0].Size)
+	case longer > 0:
+		return fmt.Errorf("an older checkpoint is over %d entries, the log has %d: it was cut short, or a copy was put back", longer, r.edge.Size())
 	case len(r.lost) > 0:
-		return fmt.Errorf("entry %d: the body of an order was erased: it can't be decided again", r.lost[0])
+		return r.erasedOrder()
 	case r.last != auditlog.Step:
 		return fmt.Errorf("the last entry is a %s, not a step", r.last)
 	}
@@ -244,4 +259,8 @@ func (r *replay) finish() error {
 		r.tell.Done(uint64(r.edge.Size()))
 	}
 	return nil
+}
+
+func (r *replay) erasedOrder() error {
+	return fmt.Errorf("entry %d: the body of an order was erased: it can't be decided again", r.lost[0])
 }

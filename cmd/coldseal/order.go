@@ -32,7 +32,7 @@ func orderCommand() *cobra.Command {
 
 func orderKinds() []*cobra.Command {
 	return []*cobra.Command{orderCreateKey(), orderSignCA(), orderRoster(), orderPolicy(), orderParty(protocol.KindAgent),
-		orderParty(protocol.KindStation), orderSetTime(), orderCRL(), orderDestroyKey(), orderCrossCertify(), orderRevokeCA(), orderForeignCA(),
+		orderParty(protocol.KindStation), orderSetTime(), orderCRL(), orderDestroyKey(), orderRotateKey(), orderCrossCertify(), orderRevokeCA(), orderForeignCA(),
 		orderRecovery(), orderSuspend()}
 }
 

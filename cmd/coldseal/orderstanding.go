@@ -75,10 +75,25 @@ func orderForeignCA() *cobra.Command {
 	return c
 }
 
+func orderRotateKey() *cobra.Command {
+	var name string
+	c, _ := newOrder(protocol.KindRotateKey, "--use USE", "order one of the appliance's own keys to be replaced",
+		"The new key is made on the first of the appliance's devices that takes keys for this use. What the old seal key signs about it leads\nagents and auditors from the genesis to the keys that stand. CA keys are replaced by create-key, sign-ca and a policy.",
+		func(_ *cobra.Command, o *ordering) (any, error) {
+			use, known := protocol.ParseUse(name)
+			if !known {
+				return nil, cli.Usage("--use %q is not seal, receiver or log", name)
+			}
+			return protocol.Rotation{Use: use, Replaces: o.world.Keys.Now().ID(use)}, nil
+		})
+	c.Flags().StringVar(&name, "use", "", "what the key is for: `seal`, receiver or log")
+	return c
+}
+
 func orderDestroyKey() *cobra.Command {
 	var key string
-	c, _ := newOrder(protocol.KindDestroyKey, "--key KEY", "order a CA key to be destroyed",
-		"It is refused while a certificate under the key is active or held and has not ended. A destroyed key never comes back, and no\nother gets its label.",
+	c, _ := newOrder(protocol.KindDestroyKey, "--key KEY", "order a CA key, or a replaced key of the appliance's own, to be destroyed",
+		"It is refused while a certificate under the key is active or held and has not ended. A destroyed key never comes back, and no\nother gets its label. What is encrypted to a receiver key that was destroyed can't be opened any more.",
 		func(_ *cobra.Command, o *ordering) (any, error) {
 			id, err := protocol.ParseDigest(key)
 			if err != nil {

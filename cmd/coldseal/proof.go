@@ -58,7 +58,7 @@ func (l *logFlags) prove(c *cobra.Command, index uint64, withBody bool) ([]byte,
 		err = cli.Fail(cli.ExitNotFound, "", "the log has %d entries, from 0 on", r.edge.Size())
 	}
 	if err == nil {
-		p.Checkpoint, p.Genesis = r.note, r.genesis
+		p.Checkpoint, p.Genesis, p.Handovers = r.note, r.genesis, r.state.Own.Handovers()
 		p.Proof, err = auditlog.ProveInclusion(r.checkpoint.Size, int64(index), hashes)
 	}
 	if err := errors.Join(err, hashes.Close()); err != nil {

@@ -30,11 +30,7 @@ func verifyCheckpointCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				logKey, err := w.Genesis.LogKey()
-				if err != nil {
-					return err
-				}
-				checkpoint, err := auditlog.OpenCheckpoint(data, auditlog.Origin(w.Digest), logKey)
+				checkpoint, err := auditlog.OpenCheckpoint(data, w.Keys)
 				if err != nil {
 					v.fail(pathcheck.Form, "", err)
 					return nil

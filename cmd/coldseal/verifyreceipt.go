@@ -58,11 +58,7 @@ func receipt(v *verdict, w *introduction.Appliance, asked, message []byte) error
 		v.refuse("the request: ", refusal)
 		return nil
 	}
-	seal, err := w.Genesis.SealKey()
-	if err != nil {
-		return err
-	}
-	got, err := protocol.OpenReceipt(message, seal)
+	got, err := protocol.OpenReceipt(message, w.Keys)
 	if err != nil {
 		v.fail(codeReceipt, "", err)
 		return nil

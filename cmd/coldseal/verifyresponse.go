@@ -13,7 +13,6 @@ import (
 	"coldseal/cmd/internal/introduction"
 	"coldseal/protocol"
 	"coldseal/protocol/auditlog"
-	"coldseal/protocol/cose"
 	"coldseal/protocol/pathcheck"
 	"coldseal/protocol/show"
 )
@@ -68,7 +67,7 @@ type recorded struct {
 type responseCheck struct {
 	v          *verdict
 	world      *introduction.Appliance
-	seal       cose.Key
+	keys       *protocol.Keys // with the handovers that the response brought
 	header     protocol.ResponseHeader
 	checkpoint auditlog.Checkpoint
 	extension  *auditlog.Extension
@@ -81,11 +80,7 @@ type responseCheck struct {
 }
 
 func (r *responseCheck) run(spool protocol.Spool, agent string) error {
-	var err error
-	if r.seal, err = r.world.Genesis.SealKey(); err != nil {
-		return err
-	}
-	response, refusal, err := protocol.OpenResponse(spool, r.world.Digest, r.seal, agent)
+	response, refusal, err := protocol.OpenResponse(spool, r.world.Keys, agent)
 	if err != nil {
 		return err
 	}
@@ -93,7 +88,7 @@ func (r *responseCheck) run(spool protocol.Spool, agent string) error {
 		r.v.refuse("", refusal)
 		return nil
 	}
-	r.header = response.Header
+	r.header, r.keys = response.Header, response.Keys
 	if err := r.begin(); err != nil {
 		r.v.fail(pathcheck.Form, "", err)
 		return nil
@@ -126,19 +121,15 @@ func (r *responseCheck) run(spool protocol.Spool, agent string) error {
 // begin verifies the checkpoint, and the tree that the leaves continue as far as it can be known here.
 func (r *responseCheck) begin() error {
 	h := &r.header
-	logKey, err := r.world.Genesis.LogKey()
-	if err != nil {
-		return err
-	}
-	origin := auditlog.Origin(r.world.Digest)
-	if r.checkpoint, err = auditlog.OpenCheckpoint(h.Checkpoint, origin, logKey); err != nil {
+	var err error
+	if r.checkpoint, err = auditlog.OpenCheckpoint(h.Checkpoint, r.keys); err != nil {
 		return err
 	}
 	edge, err := auditlog.NewRange(int64(h.FirstLeaf), h.Range)
 	if err != nil {
 		return fmt.Errorf("%w: %w", auditlog.ErrProof, err)
 	}
-	from := auditlog.Checkpoint{Origin: origin, Size: int64(h.FirstLeaf), Root: edge.Root()}
+	from := auditlog.Checkpoint{Origin: r.checkpoint.Origin, Size: int64(h.FirstLeaf), Root: edge.Root()}
 	if r.extension, err = auditlog.NewExtension(from, h.Range); err != nil {
 		return err
 	}
@@ -234,7 +225,7 @@ func (r *responseCheck) certificate(result *protocol.Result) {
 }
 
 func (r *responseCheck) receipt(result *protocol.Result) {
-	receipt, err := protocol.OpenReceipt(result.Receipt, r.seal)
+	receipt, err := protocol.OpenReceipt(result.Receipt, r.keys)
 	switch {
 	case err != nil:
 		r.contradiction(codeReceipt, "%v", err)

@@ -127,7 +127,7 @@ func (s *site) response(r *reply) []byte {
 	}
 	rest.Write(r.after)
 	h.Rest = sha256.Sum256(rest.Bytes())
-	if err := protocol.WriteResponseHeader(&whole, *h, r.seal); err != nil {
+	if err := protocol.WriteResponseHeader(&whole, *h, nil, r.seal); err != nil {
 		s.t.Fatal(err)
 	}
 	return append(whole.Bytes(), rest.Bytes()...)

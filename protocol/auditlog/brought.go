@@ -21,10 +21,11 @@ type BroughtHeader struct {
 	From       string          `cbor:"3,keyasint,omitempty"` // the agent that wrote it
 	First      uint64          `cbor:"4,keyasint,omitempty"` // index of the first leaf
 	Checkpoint []byte          `cbor:"5,keyasint"`           // signed note over all leaves, to the last one here
+	Handovers  [][]byte        `cbor:"6,keyasint,omitempty"` // of the appliance's keys, as far as they are known
 }
 
 // maxBroughtHeader bounds an encoded header.
-const maxBroughtHeader = MaxCheckpoint + 256
+const maxBroughtHeader = MaxCheckpoint + protocol.MaxHandovers*(protocol.MaxHandover+3) + 256
 
 // Brought is one leaf as it is brought.
 type Brought struct {

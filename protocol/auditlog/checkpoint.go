@@ -15,6 +15,8 @@ import (
 	"unicode/utf8"
 
 	"golang.org/x/mod/sumdb/tlog"
+
+	"coldseal/protocol"
 )
 
 // Limits of a checkpoint.
@@ -77,10 +79,28 @@ func SignCheckpoint(text []byte, name string, signer crypto.Signer) ([]byte, err
 	return fmt.Appendf(nil, "%s\n%s%s %s\n", text, signaturePrefix, name, line), nil
 }
 
-// OpenCheckpoint returns the checkpoint of the log named origin that logKey signed. There must be exactly one signature
-// by that key; lines of other keys, such as witnesses, are allowed and not verified. The text has one form: no
-// extension lines, canonical decimal and base64.
-func OpenCheckpoint(note []byte, origin string, logKey ed25519.PublicKey) (Checkpoint, error) {
+// OpenCheckpoint returns the checkpoint of an appliance's log that the log key signed which stood at its size. There must
+// be exactly one signature by that key; lines of other keys, such as witnesses, are allowed and not verified. The text has
+// one form: no extension lines, canonical decimal and base64.
+func OpenCheckpoint(note []byte, keys *protocol.Keys) (Checkpoint, error) {
+	return verifyCheckpoint(note, Origin(keys.Appliance()), keys.At(ClaimedSize(note)).Log)
+}
+
+// ClaimedSize is the size that a note says it is over, for choosing the keys that verify it; 0 if it says none.
+func ClaimedSize(note []byte) uint64 {
+	lines := strings.SplitN(string(note[:min(len(note), MaxCheckpoint)]), "\n", 3)
+	if len(lines) < 3 {
+		return 0
+	}
+	size, err := strconv.ParseUint(lines[1], 10, 64)
+	if err != nil {
+		return 0
+	}
+	return size
+}
+
+// verifyCheckpoint returns the checkpoint of the log named origin that logKey signed.
+func verifyCheckpoint(note []byte, origin string, logKey ed25519.PublicKey) (Checkpoint, error) {
 	c, err := openCheckpoint(note, origin, logKey)
 	if err != nil {
 		return Checkpoint{}, fmt.Errorf("%w: %w", ErrCheckpoint, err)

@@ -62,7 +62,7 @@ func TestCheckpointAgreesWithNote(t *testing.T) {
 		if err != nil || opened.Text != string(text) {
 			t.Errorf("size %d: note opens %q, %v", size, opened.Text, err)
 		}
-		c, err := OpenCheckpoint(signed, origin, logPub)
+		c, err := verifyCheckpoint(signed, origin, logPub)
 		if err != nil || c != (Checkpoint{origin, size, root}) {
 			t.Errorf("size %d: got %+v, %v", size, c, err)
 		}
@@ -100,7 +100,7 @@ func TestCheckpointAccepts(t *testing.T) {
 		"our key, another name": text + "\n" + ours + signatureLine(text, "w.example", logKey),
 		"name in Greek":         text + "\n" + ours + "— μάρτυρας AAAAAAA=\n",
 	} {
-		c, err := OpenCheckpoint([]byte(signed), origin, logPub)
+		c, err := verifyCheckpoint([]byte(signed), origin, logPub)
 		if err != nil || c != (Checkpoint{origin, 5, root}) {
 			t.Errorf("%s: got %+v, %v", name, c, err)
 		}
@@ -109,7 +109,7 @@ func TestCheckpointAccepts(t *testing.T) {
 		}
 	}
 	empty := EmptyCheckpoint(origin)
-	c, err := OpenCheckpoint([]byte(signRaw(string(CheckpointText(origin, 0, empty.Root)))), origin, logPub)
+	c, err := verifyCheckpoint([]byte(signRaw(string(CheckpointText(origin, 0, empty.Root)))), origin, logPub)
 	if err != nil || c != empty {
 		t.Errorf("empty tree: got %+v, %v", c, err)
 	}
@@ -120,7 +120,7 @@ func TestCheckpointRefusals(t *testing.T) {
 	text := string(CheckpointText(origin, 5, root))
 	ours := signatureLine(text, origin, logKey)
 	good := text + "\n" + ours
-	if _, err := OpenCheckpoint([]byte(good), origin, logPub); err != nil {
+	if _, err := verifyCheckpoint([]byte(good), origin, logPub); err != nil {
 		t.Fatalf("the checkpoint that the table below breaks: %v", err)
 	}
 	// The last character before the padding of 32 bytes carries two bits that mean nothing.
@@ -181,7 +181,7 @@ func TestCheckpointRefusals(t *testing.T) {
 		"root of 33 bytes":          {signRaw(origin + "\n5\n" + base64.StdEncoding.EncodeToString(append(root[:], 0)) + "\n"), "base64 of 32 bytes"},
 		"root in hexadecimal":       {signRaw(fmt.Sprintf("%s\n5\n%x\n", origin, root[:])), "base64 of 32 bytes"},
 	} {
-		c, err := OpenCheckpoint([]byte(test.note), origin, logPub)
+		c, err := verifyCheckpoint([]byte(test.note), origin, logPub)
 		if !errors.Is(err, ErrCheckpoint) || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: got error %v, want %q", name, err, test.want)
 		}
@@ -192,10 +192,10 @@ func TestCheckpointRefusals(t *testing.T) {
 	for i := range len(good) {
 		flipped := []byte(good)
 		flipped[i] ^= 1
-		if c, err := OpenCheckpoint(flipped, origin, logPub); err == nil {
+		if c, err := verifyCheckpoint(flipped, origin, logPub); err == nil {
 			t.Errorf("byte %d flipped: accepted as %+v", i, c)
 		}
-		if c, err := OpenCheckpoint([]byte(good)[:i], origin, logPub); err == nil {
+		if c, err := verifyCheckpoint([]byte(good)[:i], origin, logPub); err == nil {
 			t.Errorf("cut to %d bytes: accepted as %+v", i, c)
 		}
 	}
@@ -203,11 +203,11 @@ func TestCheckpointRefusals(t *testing.T) {
 		"coldseal/0000000000000000": "no signature",
 		"":                          "no signature",
 	} {
-		if _, err := OpenCheckpoint([]byte(good), name, logPub); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := verifyCheckpoint([]byte(good), name, logPub); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("opened as %q: got error %v, want %q", name, err, want)
 		}
 	}
-	if _, err := OpenCheckpoint([]byte(good), origin, logPub[:31]); !errors.Is(err, ErrCheckpoint) {
+	if _, err := verifyCheckpoint([]byte(good), origin, logPub[:31]); !errors.Is(err, ErrCheckpoint) {
 		t.Errorf("short log key: got error %v", err)
 	}
 }
@@ -264,9 +264,10 @@ func FuzzOpenCheckpoint(f *testing.F) {
 	f.Add(string(CheckpointText(origin, 0, EmptyCheckpoint(origin).Root)), witnessLine("w"))
 	f.Add(text+"extension\n", signatureLine(text, origin, otherKey))
 	f.Add(origin+"\n05\n", signatureLine(text, origin, logKey))
+	keys := ownKeys(f)
 	f.Fuzz(func(t *testing.T, text, witnesses string) {
 		signed := signRaw(text) + witnesses
-		c, err := OpenCheckpoint([]byte(signed), origin, logPub)
+		c, err := OpenCheckpoint([]byte(signed), keys)
 		if err != nil {
 			return
 		}
@@ -276,7 +277,7 @@ func FuzzOpenCheckpoint(f *testing.F) {
 		if _, err := judge(t, []byte(signed)); err != nil {
 			t.Fatalf("%q was accepted, and note refuses it: %v", signed, err)
 		}
-		if _, err := OpenCheckpoint([]byte(text+"\n"+witnesses), origin, logPub); err == nil {
+		if _, err := OpenCheckpoint([]byte(text+"\n"+witnesses), keys); err == nil {
 			t.Fatalf("%q was accepted without the log's signature", witnesses)
 		}
 	})

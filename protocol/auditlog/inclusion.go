@@ -14,8 +14,9 @@ type InclusionProof struct {
 	Leaf       []byte   `cbor:"2,keyasint"`           // encoded
 	Proof      [][]byte `cbor:"3,keyasint"`           // what ProveInclusion makes
 	Checkpoint []byte   `cbor:"4,keyasint"`           // signed note
-	Genesis    []byte   `cbor:"5,keyasint"`           // the log key is in it
+	Genesis    []byte   `cbor:"5,keyasint"`           // the first log key is in it
 	Salted     []byte   `cbor:"6,keyasint,omitempty"` // salt ‖ body, if the body is to be shown
+	Handovers  [][]byte `cbor:"7,keyasint,omitempty"` // from the keys of the genesis to the one that signed the checkpoint
 }
 
 // MaxBody bounds salt and body of a leaf: the intents of a group hold its requests and approvals, and digests beside
@@ -66,11 +67,14 @@ func openInclusionProof(data []byte, typed protocol.Digest) (proved Proved, err 
 	if err != nil {
 		return proved, err
 	}
-	logKey, err := genesis.LogKey()
+	keys, err := genesis.Keys(typed)
 	if err != nil {
 		return proved, err
 	}
-	if proved.Checkpoint, err = OpenCheckpoint(p.Checkpoint, Origin(typed), logKey); err != nil {
+	if keys, err = keys.Walk(p.Handovers); err != nil {
+		return proved, err
+	}
+	if proved.Checkpoint, err = OpenCheckpoint(p.Checkpoint, keys); err != nil {
 		return proved, err
 	}
 	if p.Index >= MaxSize {

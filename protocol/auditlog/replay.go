@@ -42,11 +42,13 @@ type State struct {
 	Policy    []byte
 	Parties   map[string][]byte // name → record
 	CAs       map[protocol.Digest]CA
-	Crosses   []Cross           // certificates of other and of forgotten CAs that stand, oldest first
-	Foreign   map[string][]byte // name → record of a foreign CA
-	Announced Announcement      // of a recovery, zero if there is none
-	Restored  int64             // when the appliance was last restored, 0 if never: earlier approvals are void
-	Clock     int64             // time of the last leaf, or what set-time ordered since
+	Crosses   []Cross                  // certificates of other and of forgotten CAs that stand, oldest first
+	Foreign   map[string][]byte        // name → record of a foreign CA
+	Announced Announcement             // of a recovery, zero if there is none
+	Own       *protocol.Keys           // the appliance's own keys
+	Gone      map[protocol.Digest]bool // of own keys that were replaced, those that were destroyed
+	Restored  int64                    // when the appliance was last restored, 0 if never: earlier approvals are void
+	Clock     int64                    // time of the last leaf, or what set-time ordered since
 
 	roster *policy.Roster
 	policy *policy.Policy
@@ -62,7 +64,13 @@ func NewState(genesis []byte, typed protocol.Digest) (*State, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &State{Appliance: typed, Parties: map[string][]byte{}, CAs: map[protocol.Digest]CA{}, Foreign: map[string][]byte{}, Clock: g.Created}
+	s := &State{
+		Appliance: typed, Parties: map[string][]byte{}, CAs: map[protocol.Digest]CA{}, Foreign: map[string][]byte{}, Clock: g.Created,
+		Gone: map[protocol.Digest]bool{},
+	}
+	if s.Own, err = g.Keys(typed); err != nil {
+		return nil, err
+	}
 	if err := s.setPolicy(g.Policy); err != nil {
 		return nil, err
 	}
@@ -266,6 +274,8 @@ func (s *State) check(req *protocol.Request) (*policy.Roster, *protocol.Refusal)
 		return nil, refusal
 	case protocol.KindDestroyKey:
 		return nil, s.checkDestroyKey(req)
+	case protocol.KindRotateKey:
+		return nil, s.checkRotation(req)
 	case protocol.KindCrossCertify:
 		_, refusal := s.checkCross(req)
 		return nil, refusal
@@ -365,8 +375,8 @@ func problem(code protocol.Code, problems []policy.Problem) *protocol.Refusal {
 	return protocol.Refuse(code, "reason", problems[0].Where+": "+problems[0].Words)
 }
 
-// Carry changes the state as an authorized order and its result say, at the time of its leaf.
-func (s *State) Carry(req *protocol.Request, result protocol.Result, now int64) error {
+// Carry changes the state as an authorized order and its result say, at the index and time of its leaf.
+func (s *State) Carry(req *protocol.Request, result protocol.Result, index uint64, now int64) error {
 	if result.Outcome == protocol.OutcomeRefused {
 		return errors.New("carry out order: it was refused")
 	}
@@ -416,6 +426,8 @@ func (s *State) Carry(req *protocol.Request, result protocol.Result, now int64) 
 		s.Clock = c.Time
 	case protocol.KindRestore:
 		s.Restored = now
+	case protocol.KindRotateKey:
+		return s.carryRotation(req, result, index, now)
 	default:
 		return s.carryStanding(req, result, now)
 	}
@@ -474,8 +486,9 @@ func (s *State) Bare(leaf Leaf) {
 	s.last = leaf.Kind
 }
 
-// Apply folds the next leaf. Orders are decided again from their bodies; other leaves say the same without theirs.
-func (s *State) Apply(leaf Leaf, body []byte) error {
+// Apply folds the next leaf, which is the one with that index. Orders are decided again from their bodies; other leaves say
+// the same without theirs.
+func (s *State) Apply(index uint64, leaf Leaf, body []byte) error {
 	if leaf.Kind != Order && leaf.Kind != Restored {
 		s.Bare(leaf)
 		return nil
@@ -499,5 +512,5 @@ func (s *State) Apply(leaf Leaf, body []byte) error {
 		return fmt.Errorf("order %s: the result is of another request", protocol.ID(o.Request))
 	}
 	s.Clock, s.last = max(s.Clock, leaf.Time), leaf.Kind
-	return s.Carry(&req, result, leaf.Time)
+	return s.Carry(&req, result, index, leaf.Time)
 }

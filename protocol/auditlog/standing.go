@@ -27,9 +27,44 @@ func (s *State) checkDestroyKey(req *protocol.Request) *protocol.Refusal {
 	if refusal != nil {
 		return refusal
 	}
-	if ca, found := s.CAs[c.Key]; !found || ca.Destroyed {
+	use, current, own := s.Own.Find(c.Key)
+	if own && current {
+		return protocol.Refuse(protocol.CodeKeyCurrent, "use", use.String())
+	}
+	if ca, found := s.CAs[c.Key]; own && s.Gone[c.Key] || !own && (!found || ca.Destroyed) {
 		return protocol.Refuse(protocol.CodeKeyUnknown, "key", c.Key.String())
 	}
+	return nil
+}
+
+// checkRotation asks that an order replaces the key that stands.
+func (s *State) checkRotation(req *protocol.Request) *protocol.Refusal {
+	c, refusal := req.Rotation()
+	switch {
+	case refusal != nil:
+		return refusal
+	case s.Own.Now().ID(c.Use) != c.Replaces:
+		return protocol.Refuse(protocol.CodeSuperseded, "reason", "the "+c.Use.String()+" key is not the one that was to be replaced")
+	case len(s.Own.Handovers()) >= protocol.MaxHandovers:
+		return protocol.Refuse(protocol.CodeTooLarge, "thing", "list of replaced keys", "limit", fmt.Sprint(protocol.MaxHandovers))
+	}
+	return nil
+}
+
+// carryRotation takes the new key from its handover, which has to be about this very order.
+func (s *State) carryRotation(req *protocol.Request, result protocol.Result, index uint64, now int64) error {
+	c, refusal := req.Rotation()
+	if refusal != nil {
+		return refused(refusal)
+	}
+	next, h, err := s.Own.Next(result.Handover)
+	if err != nil {
+		return fmt.Errorf("carry out order: %w", err)
+	}
+	if h.Use != c.Use || h.Replaces != c.Replaces || !bytes.Equal(h.Key, result.Key) || h.Index != index || h.Time != now {
+		return errors.New("carry out order: the handover is of another key than was ordered, or of another order")
+	}
+	s.Own = next
 	return nil
 }
 
@@ -208,6 +243,10 @@ func (s *State) carryStanding(req *protocol.Request, result protocol.Result, now
 		c, refusal := req.DestroyKey()
 		if refusal != nil {
 			return refused(refusal)
+		}
+		if _, _, own := s.Own.Find(c.Key); own {
+			s.Gone[c.Key] = true
+			return nil
 		}
 		ca := s.CAs[c.Key]
 		ca.Destroyed = true

@@ -50,21 +50,34 @@ func Genesis(raw []byte, typed protocol.Digest) (Sheet, error) {
 
 // Introduction shows what first contact carries: genesis and the state as it was signed.
 func Introduction(raw []byte, typed protocol.Digest) (Sheet, error) {
-	_, genesis, state, err := protocol.OpenIntroduction(raw, typed)
+	in, err := protocol.OpenIntroduction(raw, typed)
 	if err != nil {
 		return nil, err
 	}
-	g, err := Genesis(genesis, typed)
+	g, err := Genesis(in.Bytes, typed)
 	if err != nil {
 		return nil, err
 	}
-	rows, err := State(state)
+	rows, err := State(in.State)
 	if err != nil {
 		return nil, err
 	}
 	s := Sheet{{Name: "type", Value: "introduction"}, {Name: "signature", Value: "verified"}}
 	s.below("genesis", nil, g[1:])
+	s = append(s, ownKeys(in.Keys)...)
 	return append(s, rows...), nil
+}
+
+// ownKeys shows the keys that took the place of those of the genesis.
+func ownKeys(keys *protocol.Keys) (s Sheet) {
+	if len(keys.Handovers()) == 0 {
+		return nil
+	}
+	s.add("keys replaced", len(keys.Handovers()))
+	for _, use := range protocol.Uses() {
+		s.add(use.String()+" key now", keys.Now().ID(use).String())
+	}
+	return s
 }
 
 // State shows roster, policy and CAs of an appliance.
@@ -117,6 +130,9 @@ func Result(raw []byte) (Sheet, error) {
 	}
 	if len(r.Key) > 0 {
 		s.digest("key", protocol.DigestOf(r.Key))
+	}
+	if len(r.Handover) > 0 {
+		s.add("handover", count(len(r.Handover), "byte"))
 	}
 	if len(r.Receipt) > 0 {
 		s.add("receipt", count(len(r.Receipt), "byte"))
@@ -190,6 +206,9 @@ func Proof(raw []byte) (Sheet, error) {
 	s := append(Sheet{{Name: "type", Value: "proof"}}, Leaf(p.Index, l)...)
 	s.add("with body", len(p.Salted) > 0)
 	s.add("genesis", protocol.DigestOf(p.Genesis).String())
+	if len(p.Handovers) > 0 {
+		s.add("keys replaced", len(p.Handovers))
+	}
 	s.below("checkpoint", nil, orReason(Checkpoint(p.Checkpoint)))
 	s.add("signature", "NOT VERIFIED: coldseal verify proof does that")
 	return s, nil

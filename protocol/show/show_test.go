@@ -140,6 +140,7 @@ func TestOtherKinds(t *testing.T) {
 		{protocol.KindCRL, protocol.CRLOrder{Replaces: digest(6)}},
 		{protocol.KindRestore, protocol.Restoration{From: 1200, Size: 1345, Root: digest(4), Lost: 1, CRLs: []protocol.CRLFloor{{Issuer: digest(2), Number: 1042}}}},
 		{protocol.KindDestroyKey, protocol.DestroyKey{Key: digest(2)}},
+		{protocol.KindRotateKey, protocol.Rotation{Use: protocol.UseSeal, Replaces: digest(2)}},
 		{protocol.KindForeignCA, protocol.ForeignEnrolment{Replaces: digest(8), CA: marshal(t, protocol.ForeignCA{Version: 1, Name: "ministry", Certificate: caCertificate, Retired: true})}},
 		{protocol.KindRecovery, protocol.Recovery{Replaces: digest(7), New: digest(9)}},
 		{protocol.KindCrossCertify, protocol.CrossCertification{Certificate: caCertificate, NotAfter: 1900000000}},
@@ -293,12 +294,13 @@ func TestApproval(t *testing.T) {
 func TestReceiptAndResult(t *testing.T) {
 	seal := edKey(7)
 	receipt := must[[]byte](t)(cose.Sign(seal, protocol.ContextReceipt, marshal(t, protocol.Receipt{Appliance: digest(1), Request: digest(2),
-		Outcome: protocol.OutcomeHeld, Issuer: digest(3), Serial: []byte{0x4f}, Time: 1800000000})))
+		Outcome: protocol.OutcomeHeld, Issuer: digest(3), Serial: []byte{0x4f}, Time: 1800000000, Size: 17})))
 	text := must[Sheet](t)(Receipt(receipt, knows(t, seal, "the appliance"))).String()
 	for _, r := range []protocol.Result{
 		{ID: digest(2), Outcome: protocol.OutcomeHeld, Issuer: digest(3), Serial: []byte{0x4f}, Receipt: receipt},
 		{ID: digest(2), Outcome: protocol.OutcomeIssued, Issuer: digest(3), Serial: []byte{0x4f}, Certificate: []byte{0x30, 0}},
 		{ID: digest(2), Outcome: protocol.OutcomeDone, Key: spki(t, seal)},
+		{ID: digest(2), Outcome: protocol.OutcomeDone, Key: spki(t, seal), Handover: []byte{1, 2}},
 		{ID: digest(2), Outcome: protocol.OutcomeRefused, Refusal: protocol.Refuse(protocol.CodeApprovalsMissing, "have", "1", "need", "2", "missing", "1", "who", hostile)},
 		{ID: digest(2), Outcome: protocol.OutcomeRefused, Refusal: protocol.Refuse(protocol.CodeProfileChanged, "profile", "p")},
 	} {
@@ -330,7 +332,7 @@ func world(t testing.TB) (introduction []byte, typed protocol.Digest) {
 		Seal: spki(t, seal), Roster: must[[]byte](t)(policy.EncodeRoster(rosterOf(t))), Policy: policyRaw(t)})
 	root := must[[]byte](t)(os.ReadFile("../../appliance/issue/testdata/root-P-256.cer"))
 	state := protocol.State{Policy: policyRaw(t), Roster: must[[]byte](t)(policy.EncodeRoster(rosterOf(t))), CAs: [][]byte{root}, Labels: []string{"root"}}
-	return must[[]byte](t)(protocol.MakeIntroduction(genesis, state, seal)), protocol.DigestOf(genesis)
+	return must[[]byte](t)(protocol.MakeIntroduction(genesis, nil, state, seal)), protocol.DigestOf(genesis)
 }
 
 func TestIntroduction(t *testing.T) {
@@ -403,7 +405,7 @@ func flip(data []byte, i int) []byte {
 func TestResponse(t *testing.T) {
 	seal := edKey(7)
 	introduction, typed := world(t)
-	_, _, state, err := protocol.OpenIntroduction(introduction, typed)
+	in, err := protocol.OpenIntroduction(introduction, typed)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -419,10 +421,10 @@ func TestResponse(t *testing.T) {
 	origin := auditlog.Origin(typed)
 	checkpoint := must[[]byte](t)(auditlog.SignCheckpoint(auditlog.CheckpointText(origin, 17, auditlog.Hash(digest(4))), origin, edKey(8)))
 	h := protocol.ResponseHeader{Version: 1, From: typed, To: "prefecture", Answers: 7, Bundle: digest(9), Created: 1800000000, Last: 9, Missing: []uint64{8}, Pending: []uint64{7, 9},
-		Results: 1, FirstLeaf: 5, Leaves: 1, CRLs: 1, Checkpoint: checkpoint, State: state, Rest: protocol.DigestOf(rest.Bytes()),
+		Results: 1, FirstLeaf: 5, Leaves: 1, CRLs: 1, Checkpoint: checkpoint, State: in.State, Rest: protocol.DigestOf(rest.Bytes()),
 		Refusal: protocol.Refuse(protocol.CodeClock, "now", "x", "reason", "y")}
 	var all bytes.Buffer
-	if err := protocol.WriteResponseHeader(&all, h, seal); err != nil {
+	if err := protocol.WriteResponseHeader(&all, h, nil, seal); err != nil {
 		t.Fatal(err)
 	}
 	data := append(all.Bytes(), rest.Bytes()...)

@@ -171,5 +171,6 @@ func Receipt(message []byte, known Known) (Sheet, error) {
 	s.add("issuer", r.Issuer.String())
 	s.add("serial", fmt.Sprintf("%x", r.Serial))
 	s.time("time", r.Time)
+	s.add("log", fmt.Sprintf("%d entries", r.Size))
 	return s, nil
 }

@@ -15,6 +15,12 @@ func standing(r *protocol.Request) (Sheet, error) {
 		s.digest("key", c.Key)
 		s.add("attention", "a destroyed key never comes back")
 		return s, refused(refusal)
+	case protocol.KindRotateKey:
+		c, refusal := r.Rotation()
+		s.add("use", c.Use.String())
+		s.digest("replaces", c.Replaces)
+		s.add("attention", "make a backup right after it: an older one can't go on where anybody has heard of the new key")
+		return s, refused(refusal)
 	case protocol.KindRestore:
 		c, refusal := r.Restoration()
 		s.add("backup", fmt.Sprintf("%d log entries", c.From))

@@ -39,8 +39,7 @@ func (h *hashing) Read(p []byte) (int, error) {
 }
 
 // begin reads the signed header and gets ready to hash what follows it.
-func begin(r io.Reader, limit int) ([]byte, *parts, error) {
-	first := bufio.NewReaderSize(r, 1<<16)
+func begin(first *bufio.Reader, limit int) ([]byte, *parts, error) {
 	message, err := protocol.ReadString(first, limit)
 	if err != nil {
 		return nil, nil, fmt.Errorf("read header: %w", unexpected(err))
@@ -104,7 +103,7 @@ func (s *Sheet) checkpointKnown(size uint64, root protocol.Digest) {
 // Bundle shows a decrypted bundle, a sheet for the header, one for each group, and one at the end; items on a line each,
 // whole if full. Memory is bounded by one group.
 func Bundle(r io.Reader, known Known, full bool, emit func(Sheet) error) error {
-	message, p, err := begin(r, protocol.MaxHeader)
+	message, p, err := begin(bufio.NewReaderSize(r, 1<<16), protocol.MaxHeader)
 	if err != nil {
 		return err
 	}
@@ -201,13 +200,21 @@ func itemLine(raw []byte) string {
 
 // Response shows a decrypted response: a sheet for the header, one for each part, and one at the end.
 func Response(r io.Reader, known Known, full bool, emit func(Sheet) error) error {
-	message, p, err := begin(r, protocol.MaxResponseHeader)
+	first := bufio.NewReaderSize(r, 1<<16)
+	handovers, err := protocol.ReadHandovers(first)
+	if err != nil {
+		return fmt.Errorf("read handovers: %w", err)
+	}
+	message, p, err := begin(first, protocol.MaxResponseHeader)
 	if err != nil {
 		return err
 	}
 	s, h, err := responseHeader(message, known)
 	if err != nil {
 		return err
+	}
+	if len(handovers) > 0 {
+		s.add("keys replaced", len(handovers))
 	}
 	if err := emit(s); err != nil {
 		return err

@@ -157,7 +157,7 @@ KINDS = {"issue": (1, 1, 1, 1, 1, 1), "renew": (2, 1, 1, 1, 1, 1), "revoke": (3,
          "roster": (18, 0, 0, 0, 0, 0), "policy": (19, 0, 0, 0, 0, 0), "agent": (20, 0, 0, 0, 0, 0), "station": (21, 0, 0, 0, 0, 0),
          "set-time": (22, 0, 0, 0, 0, 0), "crl": (23, 1, 0, 0, 0, 0),
          "restore": (24, 0, 0, 0, 0, 0), "destroy-key": (25, 0, 0, 0, 0, 0), "foreign-ca": (26, 0, 0, 0, 0, 0), "recovery": (27, 0, 0, 0, 0, 0),
-         "cross-certify": (29, 1, 1, 1, 0, 0), "suspend": (30, 0, 0, 0, 0, 0), "revoke-ca": (31, 1, 0, 0, 0, 0)}
+         "cross-certify": (29, 1, 1, 1, 0, 0), "suspend": (30, 0, 0, 0, 0, 0), "revoke-ca": (31, 1, 0, 0, 0, 0), "rotate-key": (32, 0, 0, 0, 0, 0)}
 NUMBERS = {k[0]: k for k in KINDS.values()}
 TERM = {"fields": (2, dict, lambda f: len(f) <= 32 and all(is_name(k) and is_text(v) for k, v in f.items()), None),
         "not_before": (3, int, is_time, None), "not_after": (4, int, is_time, None)}
@@ -247,6 +247,7 @@ CONTENTS = {
     27: lambda r, c: fields(c, replaces=(1, *digest), new=(2, *digest)),
     29: lambda r, c: x509.load_der_x509_certificate(fields(c, certificate=(1, bytes, None), not_before=(2, int, is_time, None), not_after=(3, int, is_time, None))["certificate"]),
     30: lambda r, c: fields(c, replaces=(1, *digest), person=(2, str, is_text)),
+    32: lambda r, c: fields(c, use=(1, int, lambda u: 1 <= u <= 3), replaces=(2, *digest)),
     31: lambda r, c: fields(c, serial=(1, bytes, is_serial), reason=(2, int, lambda n: n in (1, 2, 3, 4, 5, 9), None), since=(3, int, is_time, None)),
 }
 
@@ -307,7 +308,7 @@ PROOF = lambda p: len(p) <= 64 and all(len(h) == 32 for h in p)
 
 def receipt(message, appliance):
     return fields(decode(open_sign1(message, "coldseal/receipt/v1", "seal")), appliance=(1, bytes, lambda a: a == appliance), request=(2, *digest),
-                  outcome=(3, int, lambda o: o in (2, 3)), issuer=(4, *digest), serial=(5, bytes, is_serial), time=(6, int, is_time))
+                  outcome=(3, int, lambda o: o in (2, 3)), issuer=(4, *digest), serial=(5, bytes, is_serial), time=(6, int, is_time), size=(7, int, lambda n: n <= 1 << 53))
 
 
 def result(data, appliance):
@@ -328,8 +329,8 @@ def result(data, appliance):
 
 
 def response(data, appliance, bundle_digest):
-    (message, rest), *strings = sequence(data)
-    check(len(message) <= 1 << 20, "header is too large")
+    (handovers, _), (message, rest), *strings = sequence(data)
+    check(handovers == b"" and len(message) <= 1 << 20, "nothing was handed over, or the header is too large")
     number = (int, lambda n: n > 0)
     h = fields(decode(open_sign1(message, "coldseal/response/v1", "seal")), version=VERSION, sender=(2, *digest), to=(3, str, is_name),
                answers=(4, *number), bundle=(5, *digest), created=(6, int, is_time), last=(7, int, None), missing=(8, list, ascending, None),
@@ -364,10 +365,35 @@ def genesis(data):
     return g
 
 
-def introduction(data, typed):
-    first, signed = decode(data)
-    check(sha(first) == typed and genesis(first)["seal"] == keys["seal"], "another appliance")
-    STATE(decode(open_sign1(signed, "coldseal/introduction/v1", "seal")))
+def handover(data, stand, appliance):
+    """Takes stand, the keys by use, one handover on."""
+    check(len(data) <= 1024, "too large")
+    statement, possession = decode(data)
+    seal = next(name for name, spki in keys.items() if spki == stand[3])
+    payload = open_sign1(statement, "coldseal/handover/v1", seal)
+    h = fields(decode(payload), appliance=(1, bytes, lambda a: a == appliance), use=(2, int, lambda u: 1 <= u <= 3), replaces=(3, *digest),
+               key=(4, bytes, None), index=(5, int, lambda n: n > stand.get("index", 0)), time=(6, int, is_time), previous=(7, *digest, None))
+    kinds = {1: ("ed25519",), 2: ("secp256r1",), 3: ("secp256r1", "secp384r1", "ed25519")}[h["use"]]
+    check(h["replaces"] == sha(stand[h["use"]]) and spki_is(h["key"], *kinds) and h["key"] not in stand["known"], "handover")
+    check(h["previous"] == stand.get("last"), "a handover is missing")
+    if h["use"] == 3:
+        new = next(name for name, spki in keys.items() if spki == h["key"])
+        check(open_sign1(possession, "coldseal/possession/v1", new) == sha(payload), "possession is of something else")
+    else:
+        check(possession == b"", "possession")
+    return {**stand, h["use"]: h["key"], "index": h["index"], "last": sha(data), "known": stand["known"] + [h["key"]]}
+
+
+def introduction(data, typed, many):
+    first, handovers, signed = decode(data)
+    check(sha(first) == typed and len(handovers) == many, "another appliance")
+    g = genesis(first)
+    stand = {1: g["log"], 2: g["receiver"], 3: g["seal"], "known": [g["log"], g["receiver"], g["seal"]]}
+    for h in handovers:
+        stand = handover(h, stand, typed)
+    STATE(decode(open_sign1(signed, "coldseal/introduction/v1", next(name for name, spki in keys.items() if spki == stand[3]))))
+    check(many == 0 or [stand[u] for u in (1, 2, 3)] == [keys[n] for n in ("new-log", "new-receiver", "new-seal")], "other keys stand")
+    return handovers
 
 
 def main():
@@ -405,7 +431,9 @@ def main():
         check(all((request(x["request"])["kind"] in (3, 4)) == (section == 1) for x in items), "section")
     receipt(load("receipt"), appliance)
     check(response(load("response"), appliance, bundle_digest) == [3, 1, 7], "outcomes")
-    introduction(load("introduction"), appliance)
+    introduction(load("introduction"), appliance, 0)
+    handovers = introduction(load("introduction-later"), appliance, 3)
+    check(load("handover") == handovers[1], "handover")
     print("accepted")
 
 

@@ -52,6 +52,8 @@ func (a *Flags) Given() (bool, error) {
 type Appliance struct {
 	Digest  protocol.Digest
 	Genesis protocol.Genesis
+	Bytes   []byte         // of the genesis
+	Keys    *protocol.Keys // the appliance's own
 	State   protocol.State
 	Policy  *policy.Compiled
 	Roster  *policy.Roster
@@ -70,10 +72,11 @@ func (a *Flags) Open(stdin io.Reader) (*Appliance, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read introduction: %w", err)
 	}
-	w := &Appliance{Digest: a.Digest}
-	if w.Genesis, _, w.State, err = protocol.OpenIntroduction(data, a.Digest); err != nil {
+	in, err := protocol.OpenIntroduction(data, a.Digest)
+	if err != nil {
 		return nil, cli.Fail(cli.ExitVerify, "type the digest from the minutes again, or have the introduction exported again", "%s: %w", a.File, err)
 	}
+	w := &Appliance{Digest: a.Digest, Genesis: in.Genesis, Bytes: in.Bytes, Keys: in.Keys, State: in.State}
 	p, err := policy.Decode(w.State.Policy)
 	if err != nil {
 		return nil, err
@@ -94,8 +97,12 @@ func (w *Appliance) Known(id protocol.Digest) (show.Holder, bool) {
 		}
 		return show.Holder{Key: key, Who: who}, true
 	}
-	if seal, err := w.Genesis.SealKey(); err == nil && protocol.Digest(seal.ID()) == id {
-		return show.Holder{Key: seal, Who: "the appliance " + w.Genesis.Name}, true
+	if seal, found := w.Keys.Seal(id); found {
+		who := "the appliance " + w.Genesis.Name
+		if w.Keys.Now().ID(protocol.UseSeal) != id {
+			who += ", with a seal key that was replaced"
+		}
+		return show.Holder{Key: seal, Who: who}, true
 	}
 	return show.Holder{}, false
 }
