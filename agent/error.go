@@ -29,6 +29,9 @@ func (e *Error) Error() string {
 	if e.Err == nil {
 		return e.What
 	}
+	if refusal, is := e.Err.(*RefusalError); is {
+		return e.What + " (" + refusal.Error() + ")"
+	}
 	return e.What + ": " + e.Err.Error()
 }
 

@@ -41,7 +41,7 @@ type Wish struct {
 	Since   int64
 	Hold    uint64 // release: log index of the hold; zero if it is to be found
 
-	// Certificate is the certificate to be revoked, DER, where the appliance's log does not know it. Its serial is taken.
+	// Certificate is the certificate to be revoked, DER, where the appliance's log does not know it; Serial is its serial.
 	Certificate []byte
 
 	// Unchecked lets through what the appliance will refuse: for rules that are not known here, and to show that it does.

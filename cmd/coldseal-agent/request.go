@@ -50,7 +50,9 @@ func addWish(c *cobra.Command, kind protocol.Kind) *wishFlags {
 	f.BoolVar(&w.wish.Unchecked, "unchecked", false, "store it although it will be refused: for rules that are not known here, and for tests")
 	if kind != protocol.KindIssue {
 		f.StringVar(&w.serial, "serial", "", "`serial` of the certificate, hexadecimal")
-		cli.Require(c, "serial")
+		if kind != protocol.KindRevoke { // which may take it from the certificate
+			cli.Require(c, "serial")
+		}
 	}
 	return w
 }
@@ -238,7 +240,7 @@ func renewCommand() *cobra.Command {
 func takeAwayCommand(kind protocol.Kind) *cobra.Command {
 	var reason, since, certificate string
 	c := &cobra.Command{
-		Use:   kind.String() + " --state DIR --serial HEX",
+		Use:   kind.String() + map[protocol.Kind]string{protocol.KindRevoke: " --state DIR (--serial HEX | --certificate FILE)", protocol.KindHold: " --state DIR --serial HEX"}[kind],
 		Short: map[protocol.Kind]string{protocol.KindRevoke: "ask to revoke a certificate for good", protocol.KindHold: "ask to put a certificate on hold"}[kind],
 		Long:  "Profile, body and subject are taken from the certificate's own request unless they are given.",
 		Args:  cobra.NoArgs,
@@ -249,6 +251,7 @@ func takeAwayCommand(kind protocol.Kind) *cobra.Command {
 		c.Flags().StringVar(&reason, "reason", "unspecified", "`reason` as RFC 5280 names it, such as keyCompromise or superseded")
 		c.Flags().StringVar(&since, "since", "", "`date` or time since when the key was not to be trusted")
 		c.Flags().StringVar(&certificate, "certificate", "", "`file` of the certificate, PEM or DER: for one that the appliance's log does not know, such as after a restore")
+		c.MarkFlagsOneRequired("serial", "certificate")
 	}
 	c.RunE = func(cmd *cobra.Command, _ []string) (err error) {
 		if kind == protocol.KindRevoke {
@@ -259,8 +262,12 @@ func takeAwayCommand(kind protocol.Kind) *cobra.Command {
 			if w.wish.Since, err = cli.ParseTime("since", since, false); err != nil {
 				return err
 			}
-			if w.wish.Certificate, err = readCertificate(certificate); err != nil {
+			var serial string
+			if w.wish.Certificate, serial, err = readCertificate(certificate); err != nil {
 				return err
+			}
+			if w.serial == "" {
+				w.serial = serial
 			}
 		}
 		return w.run(cmd)
@@ -268,22 +275,22 @@ func takeAwayCommand(kind protocol.Kind) *cobra.Command {
 	return c
 }
 
-// readCertificate reads a certificate, PEM or DER; nothing if no file is named.
-func readCertificate(file string) ([]byte, error) {
+// readCertificate reads a certificate, PEM or DER, and its serial, hexadecimal; nothing if no file is named.
+func readCertificate(file string) (data []byte, serial string, err error) {
 	if file == "" {
-		return nil, nil
+		return nil, "", nil
 	}
-	data, err := cli.ReadInput(file, nil, protocol.MaxCertificate)
-	if err != nil {
-		return nil, err
+	if data, err = cli.ReadInput(file, nil, protocol.MaxCertificate); err != nil {
+		return nil, "", err
 	}
 	if block, _ := pem.Decode(data); block != nil {
 		data = block.Bytes
 	}
-	if _, err := x509.ParseCertificate(data); err != nil {
-		return nil, cli.Usage("--certificate %s is no certificate: %w", file, err)
+	parsed, err := x509.ParseCertificate(data)
+	if err != nil {
+		return nil, "", cli.Usage("--certificate %s is no certificate: %w", file, err)
 	}
-	return data, nil
+	return data, hex.EncodeToString(parsed.SerialNumber.Bytes()), nil
 }
 
 func releaseCommand() *cobra.Command {

@@ -161,6 +161,7 @@ func TestOrderRefuses(t *testing.T) {
 		{"order sign-ca $KNOWN --profile root --field name --key " + key + " --out @x", 64, "name=value"},
 		{"order sign-ca $KNOWN --profile root --field a=1 --field a=2 --key " + key + " --out @x", 64, "twice"},
 		{"order sign-ca $KNOWN --profile root --not-after tomorrow --key " + key + " --out @x", 64, "tomorrow"},
+		{"order sign-ca $KNOWN --profile issuing-ca --key " + key + " --out @x", 64, "--issuer says which CA signs"},
 		{"order sign-ca $KNOWN --profile issuing-ca --issuer Root --key " + key + " --out @x", 3, "no CA"},
 		{"order roster $KNOWN --roster @roster.yaml --out @x", 5, "key possess --digest"},
 		{"order roster $KNOWN --roster @two.yaml --out @x", 4, "the loss of one"},

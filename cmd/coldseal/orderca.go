@@ -7,6 +7,7 @@ import (
 
 	"coldseal/cmd/internal/cli"
 	"coldseal/protocol"
+	"coldseal/protocol/policy"
 )
 
 func orderSignCA() *cobra.Command {
@@ -32,6 +33,9 @@ func orderSignCA() *cobra.Command {
 			o.req.Issuer = id
 			if err := o.under(profile); err != nil {
 				return nil, err
+			}
+			if p, _ := o.world.Policy.Profile(profile); issuer == "" && p.Use == policy.UseIssuing {
+				return nil, cli.Usage("--issuer says which CA signs: certificates of the profile %s are no roots", profile)
 			}
 			if issuer != "" {
 				if o.req.Issuer, err = o.world.CA(issuer); err != nil {

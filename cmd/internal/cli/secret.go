@@ -140,6 +140,7 @@ func readUnseen(tty *os.File) ([]byte, error) {
 		select {
 		case <-interrupted:
 			_ = term.Restore(int(tty.Fd()), before) // the program ends either way
+			fmt.Fprintln(tty)
 			os.Exit(ExitFailure)
 		case <-done:
 		}
