@@ -45,12 +45,13 @@ func nextLabel(keys *protocol.Keys, use protocol.Use) string {
 // keys finds the appliance's own keys in the signer, those that stand by the log.
 func (e *Engine) keys() error {
 	now := e.state.Own.Now()
-	for use, key := range map[protocol.Use]**signer.Key{protocol.UseLog: &e.log, protocol.UseReceiver: &e.receiver, protocol.UseSeal: &e.seal} {
-		found, err := e.Signer.Key(now.ID(use), own[use].purpose)
+	keys := [...]**signer.Key{protocol.UseLog: &e.log, protocol.UseReceiver: &e.receiver, protocol.UseSeal: &e.seal}
+	for _, use := range protocol.Uses() {
+		key, err := e.Signer.Key(now.ID(use), own[use].purpose)
 		if err != nil {
-			return fmt.Errorf("find the %s key that stands since its genesis or its last order: %w", use, err)
+			return fmt.Errorf("find %s key: %w", use, err)
 		}
-		*key = found
+		*keys[use] = key
 	}
 	return nil
 }

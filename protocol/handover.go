@@ -146,8 +146,9 @@ type Keys struct {
 // Keys gives the keys that stand from the beginning, of the genesis with that digest.
 func (g Genesis) Keys(appliance Digest) (*Keys, error) {
 	var first OwnKeys
-	for u, spki := range map[Use][]byte{UseLog: g.Log, UseReceiver: g.Receiver, UseSeal: g.Seal} {
-		if err := first.take(u, spki); err != nil {
+	spki := [...][]byte{UseLog: g.Log, UseReceiver: g.Receiver, UseSeal: g.Seal}
+	for _, u := range Uses() {
+		if err := first.take(u, spki[u]); err != nil {
 			return nil, err
 		}
 	}

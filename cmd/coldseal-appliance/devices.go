@@ -184,7 +184,7 @@ func (d *devices) signer(ctx context.Context, path string) (*signer.Client, erro
 		return nil, cli.Fail(cli.ExitDevice, trouble.Mend, "%w", trouble)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("start signer: %w", err)
+		return nil, cli.Fail(cli.ExitDevice, "run the same command again", "start signer: %w", err)
 	}
 	return client, nil
 }
