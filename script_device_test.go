@@ -24,7 +24,7 @@ func TestDevices(t *testing.T) {
 		scripts []string
 		make    func(t *testing.T) box
 	}{
-		{"SoftHSM", []string{"journey", "softhsm", "restore"}, boxSoftHSM},
+		{"SoftHSM", []string{"journey", "softhsm", "rotate", "restore"}, boxSoftHSM},
 		{"NSS", []string{"journey"}, boxNSS},
 		{"TPM", []string{"journey", "tpm"}, boxTPM},
 		{"SoftHSM and TPM", []string{"journey", "both", "restore", "restored"}, boxBoth},
