@@ -55,7 +55,7 @@ func Init(c Config, b Beginning) (*Service, error) {
 	}
 	err = st.Update(func(tx *store.Tx) error { return b.write(tx, in, party, c.Now().Unix()) })
 	if err == nil {
-		err = media.WriteFile(filepath.Join(c.Dir, EnrolmentFile), media.WriteOptions{Replace: true}, contents(party))
+		err = media.WriteFile(filepath.Join(c.Dir, EnrolmentFile), media.WriteOptions{Replace: true}, media.Contents(party))
 	}
 	if err := errors.Join(err, st.Close()); err != nil {
 		return nil, err

@@ -57,7 +57,7 @@ func ensureKey(name string, rand io.Reader) (*ecdsa.PrivateKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := media.WriteFile(name, media.WriteOptions{Private: true}, contents(text)); err != nil {
+	if err := media.WriteFile(name, media.WriteOptions{Private: true}, media.Contents(text)); err != nil {
 		return nil, err
 	}
 	return key, nil
@@ -123,12 +123,4 @@ func newKey(kind, subject string, rand io.Reader) (pkcs8, request []byte, err er
 		return nil, nil, fmt.Errorf("encode key: %w", err)
 	}
 	return pkcs8, request, nil
-}
-
-// contents writes the same bytes each time it is called.
-func contents(data []byte) func(io.Writer) error {
-	return func(w io.Writer) error {
-		_, err := w.Write(data)
-		return err
-	}
 }

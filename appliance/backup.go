@@ -123,10 +123,7 @@ func (b *Backup) write(m *media.Medium, file string) error {
 	if err != nil {
 		return err
 	}
-	return m.Write(path, media.WriteOptions{}, func(w io.Writer) error {
-		_, err := w.Write(data)
-		return err
-	})
+	return m.Write(path, media.WriteOptions{}, media.Contents(data))
 }
 
 // writeParts writes the encrypted archive in parts, as it is made.
@@ -203,10 +200,7 @@ func (e *Engine) archive(w io.Writer, b *Backup, receiver *ecdh.PublicKey, files
 		if err != nil {
 			return err
 		}
-		if err := entry(t, entryHeader, int64(len(header)), func(w io.Writer) error {
-			_, err := w.Write(header)
-			return err
-		}); err != nil {
+		if err := entry(t, entryHeader, int64(len(header)), media.Contents(header)); err != nil {
 			return err
 		}
 		if err := entry(t, store.FileName, tx.SnapshotSize(), tx.Snapshot); err != nil {

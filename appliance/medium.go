@@ -221,10 +221,7 @@ func (e *Engine) clear(m *media.Medium, file string, data []byte) error {
 	if err != nil {
 		return err
 	}
-	return m.Write(path, media.WriteOptions{Replace: true}, func(w io.Writer) error {
-		_, err := w.Write(data)
-		return err
-	})
+	return m.Write(path, media.WriteOptions{Replace: true}, media.Contents(data))
 }
 
 // Checkpoint is the newest signed checkpoint.

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -119,10 +118,7 @@ func exportCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			err = media.WriteFile(out, media.WriteOptions{Replace: true}, func(w io.Writer) error {
-				_, err := w.Write(data)
-				return err
-			})
+			err = media.WriteFile(out, media.WriteOptions{Replace: true}, media.Contents(data))
 			if err == nil {
 				fmt.Fprintf(cmd.ErrOrStderr(), "The genesis digest, to be typed where the file is used:\n  %s\n", e.Appliance().Groups())
 			}

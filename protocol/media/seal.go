@@ -209,7 +209,8 @@ func (e exchanger) ECDH(peer *ecdh.PublicKey) ([]byte, error) {
 	return x, nil
 }
 
-// source remembers that reading the file failed, which says nothing about whether its encryption is intact.
+// source remembers that reading failed: of a file, that says nothing about whether its encryption is intact; of a plaintext,
+// whoever read it may tell something else.
 type source struct {
 	r   io.Reader
 	err error

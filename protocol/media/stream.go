@@ -21,7 +21,7 @@ func (m *Medium) Decrypt(ctx context.Context, names []string, limit int64, key K
 func decryptTo(ctx context.Context, files *sequence, key Key, use func(io.Reader) error) error {
 	plaintext, err := decrypt(ctx, files, key)
 	if err == nil {
-		seen := &watched{r: plaintext}
+		seen := &source{r: plaintext}
 		if err = use(seen); err != nil && seen.err != nil {
 			err = seen.err // whatever use made of it
 		}
@@ -33,20 +33,6 @@ func decryptTo(ctx context.Context, files *sequence, key Key, use func(io.Reader
 		return files.err // of the medium, whatever became of it
 	}
 	return err
-}
-
-// watched remembers why no more came.
-type watched struct {
-	r   io.Reader
-	err error
-}
-
-func (w *watched) Read(p []byte) (int, error) {
-	n, err := w.r.Read(p)
-	if err != nil && err != io.EOF {
-		w.err = err
-	}
-	return n, err
 }
 
 // sequence reads files of a medium as one.

@@ -28,6 +28,14 @@ type WriteOptions struct {
 	Private bool // mode 0600, not 0644
 }
 
+// Contents fills a file with the same bytes each time it is called.
+func Contents(data []byte) func(io.Writer) error {
+	return func(w io.Writer) error {
+		_, err := w.Write(data)
+		return err
+	}
+}
+
 // WriteFile is Medium.Write for a single file outside a medium, on this machine's own disk: its errors blame the disk
 // (ErrSpace, ErrDisk) where those of Medium.Write blame the medium. For many files in one folder, open it as a Medium.
 func WriteFile(name string, opts WriteOptions, fill func(io.Writer) error) error {

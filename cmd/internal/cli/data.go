@@ -87,10 +87,7 @@ func ReadInput(name string, stdin io.Reader, limit int64) ([]byte, error) {
 // WriteOutput writes a file durably, or to stdout if its name is "-". A different file of the same name is never
 // replaced; the same content is no error. A private file is for its owner's eyes only.
 func WriteOutput(name string, stdout io.Writer, data []byte, private bool) error {
-	fill := func(w io.Writer) error {
-		_, err := w.Write(data)
-		return err
-	}
+	fill := media.Contents(data)
 	if name == "-" {
 		return fill(stdout)
 	}

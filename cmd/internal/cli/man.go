@@ -2,7 +2,6 @@ package cli
 
 import (
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -39,10 +38,7 @@ func writeMan(c *cobra.Command, dir string) error {
 		return nil
 	}
 	name := strings.ReplaceAll(c.CommandPath(), " ", "-") + ".1"
-	err := media.WriteFile(filepath.Join(dir, name), media.WriteOptions{Replace: true}, func(w io.Writer) error {
-		_, err := w.Write(manPage(c))
-		return err
-	})
+	err := media.WriteFile(filepath.Join(dir, name), media.WriteOptions{Replace: true}, media.Contents(manPage(c)))
 	if err != nil {
 		return err
 	}
