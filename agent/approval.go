@@ -284,11 +284,7 @@ func (s *Service) AttachID(message []byte, context string) (id protocol.Digest, 
 			return &Error{Kind: ErrVerification, What: "this is not a signature over a request's id", Err: err}
 		}
 		id = protocol.Digest(payload)
-		n := tx.RequestNumber(id)
-		if n == 0 {
-			return &Error{Kind: ErrNotFound, What: fmt.Sprintf("there is no request %s here", id)}
-		}
-		r, err := tx.Request(n)
+		n, r, err := requestOf(tx, id)
 		if err != nil {
 			return err
 		}

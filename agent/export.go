@@ -172,11 +172,7 @@ func (v *view) choose(e *Exported, c Choice) ([]candidate, error) {
 	}
 	if len(c.IDs) > 0 {
 		for _, id := range c.IDs {
-			n := v.tx.RequestNumber(id)
-			if n == 0 {
-				return nil, &Error{Kind: ErrNotFound, What: fmt.Sprintf("there is no request %s here", id)}
-			}
-			r, err := v.tx.Request(n)
+			n, r, err := requestOf(v.tx, id)
 			if err != nil {
 				return nil, err
 			}

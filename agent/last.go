@@ -105,11 +105,7 @@ func (s *Service) Last(id protocol.Digest) (proof []byte, err error) {
 		if err != nil {
 			return err
 		}
-		n := tx.RequestNumber(id)
-		if n == 0 {
-			return &Error{Kind: ErrNotFound, What: fmt.Sprintf("there is no request %s here", id)}
-		}
-		r, err := tx.Request(n)
+		n, r, err := requestOf(tx, id)
 		if err != nil {
 			return err
 		}

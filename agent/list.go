@@ -132,22 +132,27 @@ func (s *Service) Show(id protocol.Digest) (d Detail, err error) {
 		if err != nil {
 			return err
 		}
-		n := tx.RequestNumber(id)
-		if n == 0 {
-			return &Error{Kind: ErrNotFound, What: fmt.Sprintf("there is no request %s here", id)}
+		n, r, err := requestOf(tx, id)
+		if err != nil {
+			return err
 		}
-		d, err = v.detail(n)
+		d, err = v.detail(n, r)
 		return err
 	})
 	return d, err
 }
 
-func (v *view) detail(n uint64) (Detail, error) {
-	r, err := v.tx.Request(n)
-	if err != nil {
-		return Detail{}, err
+// requestOf finds a request by its id.
+func requestOf(tx *store.Tx, id protocol.Digest) (n uint64, r store.Request, err error) {
+	if n = tx.RequestNumber(id); n == 0 {
+		return 0, r, &Error{Kind: ErrNotFound, What: fmt.Sprintf("there is no request %s here", id), Hint: "coldseal-agent list shows those that are"}
 	}
-	d := Detail{Row: Row{Request: r, number: n}}
+	r, err = tx.Request(n)
+	return n, r, err
+}
+
+func (v *view) detail(n uint64, r store.Request) (d Detail, err error) {
+	d = Detail{Row: Row{Request: r, number: n}}
 	if d.Standing, err = v.standing(n, r); err != nil {
 		return d, err
 	}

@@ -299,11 +299,7 @@ func (s *Service) WritePending(path string, filter Filter) (int, error) {
 // Key returns the private key, PEM of PKCS#8, that was made here for a request.
 func (s *Service) Key(id protocol.Digest) (text []byte, err error) {
 	err = s.store.View(func(tx *store.Tx) error {
-		n := tx.RequestNumber(id)
-		if n == 0 {
-			return &Error{Kind: ErrNotFound, What: fmt.Sprintf("there is no request %s here", id)}
-		}
-		r, err := tx.Request(n)
+		_, r, err := requestOf(tx, id)
 		if err != nil {
 			return err
 		}

@@ -15,11 +15,7 @@ func (s *Service) Withdraw(id protocol.Digest) (made Made, err error) {
 		if err != nil {
 			return err
 		}
-		n := tx.RequestNumber(id)
-		if n == 0 {
-			return &Error{Kind: ErrNotFound, What: fmt.Sprintf("there is no request %s here", id), Hint: "coldseal-agent list shows those that are"}
-		}
-		r, err := tx.Request(n)
+		n, r, err := requestOf(tx, id)
 		if err != nil {
 			return err
 		}
