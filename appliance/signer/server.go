@@ -44,7 +44,6 @@ func newServer(backend Backend, hello Hello) (*server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list keys: %w", err)
 	}
-	hello.Version = Version
 	s := &server{backend: backend, hello: hello, keys: make(map[[32]byte]KeyInfo)}
 	for _, key := range keys {
 		s.keys[key.ID()] = key
@@ -59,10 +58,24 @@ func refuse(code, format string, args ...any) error {
 // handle is a wire.Handler. What is wrong with a device is told as its trouble; any other error is a fault.
 func (s *server) handle(op uint64, body []byte) (any, error) {
 	reply, err := s.carryOut(op, body)
+	return reply, told(err)
+}
+
+// told is an error as it travels: a trouble is a refusal.
+func told(err error) error {
 	if trouble, ok := errors.AsType[*Trouble](err); ok {
-		err = trouble.refused()
+		return trouble.refused()
 	}
-	return reply, err
+	return err
+}
+
+// greet answers an appliance of the same release with what this signer is.
+func greet(r *helloRequest, hello Hello) (any, error) {
+	if r.Version != Version {
+		return nil, refuse(RefusedVersion, "appliance speaks version %d, this signer %d: install both from one release", r.Version, Version)
+	}
+	hello.Version = Version
+	return hello, nil
 }
 
 // carryOut does what a request asks for. A body that can't be decoded is a fault: it comes from our own parent, which has gone wrong.
@@ -73,10 +86,7 @@ func (s *server) carryOut(op uint64, body []byte) (any, error) {
 	}
 	switch r := request.(type) {
 	case *helloRequest:
-		if r.Version != Version {
-			return nil, refuse(RefusedVersion, "appliance speaks version %d, this signer %d: install both from one release", r.Version, Version)
-		}
-		return s.hello, nil
+		return greet(r, s.hello)
 	case *createRequest:
 		return s.create(r)
 	case *signRequest:

@@ -37,10 +37,7 @@ const patienceForCard = 2 * Patience
 func ServeCard(fd uintptr, l Locator, card CardFunc) error {
 	return wire.Serve(fd, 1, func(op uint64, body []byte) (any, error) {
 		reply, err := serveCard(l, card, op, body)
-		if trouble, is := errors.AsType[*Trouble](err); is {
-			err = trouble.refused()
-		}
-		return reply, err
+		return reply, told(err)
 	})
 }
 
@@ -51,10 +48,7 @@ func serveCard(l Locator, card CardFunc, op uint64, body []byte) (any, error) {
 	}
 	switch r := request.(type) {
 	case *helloRequest:
-		if r.Version != Version {
-			return nil, refuse(RefusedVersion, "appliance speaks version %d, this signer %d: install both from one release", r.Version, Version)
-		}
-		return Hello{Version: Version, Backend: "card"}, nil
+		return greet(r, Hello{Backend: "card"})
 	case *shareRequest:
 		defer clear(r.Share)
 		if len(r.Share) != 0 && len(r.Share) != shamir.ShareSize {
