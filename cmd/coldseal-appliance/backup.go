@@ -237,7 +237,6 @@ func backupListCommand() *cobra.Command {
 }
 
 func backupCheckCommand() *cobra.Command {
-	var medium, set string
 	c := &cobra.Command{
 		Use:   "check --state DIR --media DIR (--share FILE … | --card LOCATOR … | --ask)",
 		Short: "read shares back, and open the backup for trial when all have been",
@@ -247,8 +246,6 @@ func backupCheckCommand() *cobra.Command {
 		Args: cobra.NoArgs,
 	}
 	d := addDevices(c)
-	c.Flags().StringVar(&medium, "media", "", "`directory` of the medium")
-	c.Flags().StringVar(&set, "set", "", "`name` of the backup's set of shares, if there are several backups; else the newest")
 	s := addShares(c, d)
 	cli.Require(c, "media")
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -256,42 +253,31 @@ func backupCheckCommand() *cobra.Command {
 		if err != nil {
 			return explain(err)
 		}
-		m, err := media.OpenMedium(medium)
-		if err != nil {
-			return err
-		}
-		defer m.Close()
-		b, err := chooseBackup(cmd.ErrOrStderr(), m, digest, set)
-		if err != nil {
-			return err
-		}
-		shares, err := s.read(cmd, b.Set.ID)
-		if err != nil {
-			return err
-		}
-		left, err := d.readBack(&b.Backup, shares)
-		if err != nil {
-			return explain(err)
-		}
-		for _, share := range shares {
-			fmt.Fprintf(cmd.ErrOrStderr(), "share %d of set %s was read back: it is good\n", share.Index, b.Set.ID)
-		}
-		if len(left) > 0 && b.Checked { // holders look again, years later
-			fmt.Fprintf(cmd.ErrOrStderr(), "The backup was checked before, and counts. This time shares %s of %d were not read back yet.\n", numbers(left), len(b.Set.Digests))
-			return nil
-		}
-		if len(left) > 0 {
-			return cli.Fail(cli.ExitApprovals, "have the others read back as well", "shares %s of %d were not read back yet", numbers(left), len(b.Set.Digests))
-		}
-		if err := d.trial(cmd.Context(), m, &b.Backup, shares); err != nil {
-			return explain(err)
-		}
-		if err := b.Backup.Checked(m); err != nil {
-			return err
-		}
-		fmt.Fprintln(cmd.OutOrStdout(), b.Set.ID)
-		fmt.Fprintln(cmd.ErrOrStderr(), "checked: every share was read back, and the backup was opened and replayed. It counts.")
-		return os.Remove(d.readBackFile(&b.Backup))
+		return s.use(cmd, digest, func(m *media.Medium, b appliance.Found, shares []appliance.NamedShare) error {
+			left, err := d.readBack(&b.Backup, shares)
+			if err != nil {
+				return explain(err)
+			}
+			for _, share := range shares {
+				fmt.Fprintf(cmd.ErrOrStderr(), "share %d of set %s was read back: it is good\n", share.Index, b.Set.ID)
+			}
+			if len(left) > 0 && b.Checked { // holders look again, years later
+				fmt.Fprintf(cmd.ErrOrStderr(), "The backup was checked before, and counts. This time shares %s of %d were not read back yet.\n", numbers(left), len(b.Set.Digests))
+				return nil
+			}
+			if len(left) > 0 {
+				return cli.Fail(cli.ExitApprovals, "have the others read back as well", "shares %s of %d were not read back yet", numbers(left), len(b.Set.Digests))
+			}
+			if err := d.trial(cmd.Context(), m, &b.Backup, shares); err != nil {
+				return explain(err)
+			}
+			if err := b.Backup.Checked(m); err != nil {
+				return err
+			}
+			fmt.Fprintln(cmd.OutOrStdout(), b.Set.ID)
+			fmt.Fprintln(cmd.ErrOrStderr(), "checked: every share was read back, and the backup was opened and replayed. It counts.")
+			return os.Remove(d.readBackFile(&b.Backup))
+		})
 	}
 	return c
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 
@@ -30,7 +29,6 @@ func restoreCommand() *cobra.Command {
 }
 
 func restoreOpenCommand() *cobra.Command {
-	var medium, set string
 	var digest protocol.Digest
 	c := &cobra.Command{
 		Use:   "open --state DIR --media DIR --digest DIGEST (--share FILE … | --card LOCATOR … | --ask)",
@@ -40,42 +38,29 @@ func restoreOpenCommand() *cobra.Command {
 		Args: cobra.NoArgs,
 	}
 	d := addDevices(c)
-	c.Flags().StringVar(&medium, "media", "", "`directory` of the medium")
-	c.Flags().StringVar(&set, "set", "", "`name` of the backup's set of shares, if there are several backups; else the newest")
 	cli.DigestVar(c.Flags(), &digest, "digest", "genesis digest of the appliance, typed from the minutes")
 	s := addShares(c, d)
 	cli.Require(c, "media", "digest")
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
-		m, err := media.OpenMedium(medium)
-		if err != nil {
+		return s.use(cmd, digest, func(m *media.Medium, b appliance.Found, shares []appliance.NamedShare) error {
+			key, err := b.Key(shares)
+			if err != nil {
+				return explain(err)
+			}
+			if !b.Checked {
+				fmt.Fprintln(cmd.ErrOrStderr(), "warning: nobody checked this backup when it was made")
+			}
+			if err := appliance.Unpack(cmd.Context(), m, &b.Backup, key, d.state); err != nil {
+				return explain(err)
+			}
+			fmt.Fprintf(cmd.ErrOrStderr(), "opened: the appliance %s as of %s, with %d log entries. It waits for the order to restore it.\n", b.Name, protocol.Date(b.Created), b.Size)
+			if err := d.adopt(cmd.Context(), digest); err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.ErrOrStderr(), "Now bring what is known of the log since. At each agent: coldseal-agent log export --from %d\n", b.Size)
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), b.Size)
 			return err
-		}
-		defer m.Close()
-		b, err := chooseBackup(cmd.ErrOrStderr(), m, digest, set)
-		if err != nil {
-			return err
-		}
-		shares, err := s.read(cmd, b.Set.ID)
-		if err != nil {
-			return err
-		}
-		key, err := b.Key(shares)
-		if err != nil {
-			return explain(err)
-		}
-		if !b.Checked {
-			fmt.Fprintln(cmd.ErrOrStderr(), "warning: nobody checked this backup when it was made")
-		}
-		if err := appliance.Unpack(cmd.Context(), m, &b.Backup, key, d.state); err != nil {
-			return explain(err)
-		}
-		fmt.Fprintf(cmd.ErrOrStderr(), "opened: the appliance %s as of %s, with %d log entries. It waits for the order to restore it.\n", b.Name, protocol.Date(b.Created), b.Size)
-		if err := d.adopt(cmd.Context(), digest); err != nil {
-			return err
-		}
-		fmt.Fprintf(cmd.ErrOrStderr(), "Now bring what is known of the log since. At each agent: coldseal-agent log export --from %d\n", b.Size)
-		_, err = fmt.Fprintln(cmd.OutOrStdout(), b.Size)
-		return err
+		})
 	}
 	return c
 }
@@ -229,10 +214,7 @@ func restoreOrderCommand() *cobra.Command {
 				return err
 			}
 			sayUnheard(cmd, e, taken)
-			err = media.WriteFile(out, media.WriteOptions{Replace: true}, func(w io.Writer) error {
-				_, err := w.Write(raw)
-				return err
-			})
+			err = media.WriteFile(out, media.WriteOptions{Replace: true}, media.Contents(raw))
 			if err != nil {
 				return err
 			}

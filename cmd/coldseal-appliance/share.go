@@ -13,6 +13,7 @@ import (
 
 	"coldseal/appliance"
 	"coldseal/cmd/internal/cli"
+	"coldseal/protocol"
 	"coldseal/protocol/media"
 	"coldseal/protocol/shamir"
 	"coldseal/protocol/show"
@@ -21,19 +22,41 @@ import (
 // Shares of a backup's key reach people as files, on the screen, words to write down and a QR code of the same, or on cards
 // (card.go).
 
-// shareFlags say where shares are.
+// shareFlags say which backup is meant, and where shares of it are.
 type shareFlags struct {
-	files []string
-	ask   bool
-	cards *cardFlags
+	medium string
+	set    string
+	files  []string
+	ask    bool
+	cards  *cardFlags
 }
 
 func addShares(c *cobra.Command, d *devices) *shareFlags {
 	s := &shareFlags{cards: addCards(c, d, false)}
+	c.Flags().StringVar(&s.medium, "media", "", "`directory` of the medium")
+	c.Flags().StringVar(&s.set, "set", "", "`name` of the backup's set of shares, if there are several backups; else the newest")
 	c.Flags().StringArrayVar(&s.files, "share", nil, "`file` of a share, as words, as the text of its QR code, or its bytes; give one for each")
 	c.Flags().BoolVar(&s.ask, "ask", false, "ask for shares at the terminal, a line each, until an empty one")
 	c.MarkFlagsOneRequired("share", "card", "ask")
 	return s
+}
+
+// use finds the backup and reads the shares.
+func (s *shareFlags) use(cmd *cobra.Command, digest protocol.Digest, f func(*media.Medium, appliance.Found, []appliance.NamedShare) error) error {
+	m, err := media.OpenMedium(s.medium)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	b, err := chooseBackup(cmd.ErrOrStderr(), m, digest, s.set)
+	if err != nil {
+		return err
+	}
+	shares, err := s.read(cmd, b.Set.ID)
+	if err != nil {
+		return err
+	}
+	return f(m, b, shares)
 }
 
 // read gets the shares of a set. What is none is named.
@@ -128,10 +151,7 @@ func writeShares(dir string, b *appliance.Backup, shares []shamir.Share) ([]stri
 		}
 		name := filepath.Join(dir, fmt.Sprintf("%s-share-%d", s.Set, s.Index))
 		for suffix, data := range map[string][]byte{".txt": []byte(sheet(b, s)), ".png": c.PNG()} {
-			err := media.WriteFile(name+suffix, media.WriteOptions{Private: true}, func(w io.Writer) error {
-				_, err := w.Write(data)
-				return err
-			})
+			err := media.WriteFile(name+suffix, media.WriteOptions{Private: true}, media.Contents(data))
 			if err != nil {
 				return names, err
 			}
