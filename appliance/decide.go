@@ -32,8 +32,7 @@ func (t *reserved) add(it *item) {
 	if it.refusal != nil || it.profile == nil {
 		return
 	}
-	name := string(store.NameKey(it.names.Unique))
-	t.names[name], t.keys[protocol.DigestOf(it.csr.SPKI)] = it.serial, name
+	t.names[string(it.name)], t.keys[it.key] = it.serial, string(it.name)
 	if it.content.Renews != nil {
 		t.renewed[string(it.content.Renews.Serial)] = true
 	}
@@ -44,8 +43,7 @@ func (r *run) decide(tx *store.Tx, it *item, taken *reserved, now int64) (*proto
 	if taken.withdrawn[withdrawn(it.id, it.req.Body)] {
 		return protocol.Refuse(protocol.CodeWithdrawn), nil
 	}
-	name := store.NameKey(it.names.Unique)
-	key := protocol.DigestOf(it.csr.SPKI)
+	name, key := it.name, it.key
 	renews := ""
 	if it.content.Renews != nil {
 		renews = string(it.content.Renews.Serial)

@@ -27,6 +27,8 @@ type item struct {
 	ca          *issue.CA
 	csr         *csr.Request
 	names       policy.Names
+	name        []byte          // what the ledger finds the name by
+	key         protocol.Digest // of the CSR
 	notBefore   int64
 	notAfter    int64
 	old         store.Certificate // renew: what stands of the certificate that is renewed

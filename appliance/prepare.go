@@ -185,6 +185,7 @@ func (e *Engine) shape(it *item, now int64) error {
 	if it.names, it.refusal = p.Names(&it.req, it.content.Fields); it.refusal != nil {
 		return nil
 	}
+	it.name, it.key = store.NameKey(it.names.Unique), protocol.DigestOf(it.csr.SPKI)
 	if it.refusal = e.vouched(it); it.refusal != nil {
 		return nil
 	}

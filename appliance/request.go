@@ -282,10 +282,9 @@ func (r *run) settle(rec *recorder, it *item) error {
 	if err := it.record(rec, leaf); err != nil {
 		return err
 	}
-	key, name := protocol.DigestOf(it.csr.SPKI), store.NameKey(it.names.Unique)
 	c := store.Certificate{
 		Status: auditlog.Active, Profile: it.req.Profile, Issued: it.answer.Index, Changed: it.answer.Index, NotBefore: it.notBefore,
-		NotAfter: it.notAfter, Key: key, Name: name, Approved: rec.now, Body: it.req.Body, Subject: it.req.Subject,
+		NotAfter: it.notAfter, Key: it.key, Name: it.name, Approved: rec.now, Body: it.req.Body, Subject: it.req.Subject,
 	}
 	if it.quorum != nil { // the current key alone
 		c.Approved = it.old.Approved
@@ -299,17 +298,17 @@ func (r *run) settle(rec *recorder, it *item) error {
 	}
 	if it.profile.Use == policy.UseApprover {
 		a := store.Approver{Issuer: it.ca.KeyID, Serial: it.serial, Person: it.req.Subject, Scopes: it.content.Scopes, SPKI: it.csr.SPKI}
-		if err := rec.tx.PutApprover(key, a); err != nil {
+		if err := rec.tx.PutApprover(it.key, a); err != nil {
 			return err
 		}
 	}
 	if err := rec.tx.PutCertificate(it.ca.KeyID, it.serial, c); err != nil {
 		return err
 	}
-	if err := rec.tx.PutName(name, it.ca.KeyID, it.serial); err != nil {
+	if err := rec.tx.PutName(it.name, it.ca.KeyID, it.serial); err != nil {
 		return err
 	}
-	return rec.tx.PutKeyUse(key, store.KeyUse{Name: name})
+	return rec.tx.PutKeyUse(it.key, store.KeyUse{Name: it.name})
 }
 
 // day is the number of days since 1970.

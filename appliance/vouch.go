@@ -52,7 +52,7 @@ func (e *Engine) stationVouches(it *item) error {
 		if err := cose.Unmarshal(payload, &s); err != nil {
 			return err
 		}
-		if s.Appliance != e.appliance || s.Key != protocol.DigestOf(it.csr.SPKI) || s.Subject != it.req.Subject {
+		if s.Appliance != e.appliance || s.Key != it.key || s.Subject != it.req.Subject {
 			return errors.New("the station's statement is about another key, subject or appliance")
 		}
 		return nil
